@@ -1,0 +1,42 @@
+# Every target does its own set-up: `make demo` or `make test` is enough on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= $(shell nproc)
+
+.PHONY: demo test test-all lint bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[dev,bench]"
+	touch $@
+
+.typing/.stamp: pyproject.toml
+	mkdir -p .typing/platewise
+	for folder in data models guides inference posterior cli testing; do ln -sfn ../../$$folder .typing/platewise/$$folder; done
+	touch $@
+
+demo: $(VENV)/.stamp
+	$(BIN)/platewise demo --force
+
+test: $(VENV)/.stamp
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.stamp .typing/.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/ratings.py
+
+clean:
+	rm -rf $(VENV) .typing build dist *.egg-info

@@ -1,0 +1,7 @@
+"""Variational families: one file, one family."""
+
+from .mean_field_normal import MeanFieldNormal
+from .normal import NormalGuide
+from .row_block_normal import RowBlockNormal
+
+__all__ = ["MeanFieldNormal", "NormalGuide", "RowBlockNormal"]

@@ -1,0 +1,146 @@
+"""One optimiser for dense parameters and row tables together.
+
+Stock Adam refuses sparse gradients, SparseAdam dense ones, and clipping refuses sparse ones. Here a fused Adam works
+on the dense parameters and `RowAdam` on the row tables, with one schedule, one gradient norm, and one decision, taken
+on the device, to skip a step whose gradient is not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RowAdam(torch.optim.Optimizer):
+    """Adam on the rows that a step touched; the others, and their moments, stay as they are.
+
+    A row counts its own steps: its bias correction is that of the times it was seen.
+
+    Source:
+        Kingma and Ba (2015), Adam, applied by rows.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], eps: float = 1e-15
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None, *, skip: Tensor | None = None) -> None:  # type: ignore[override]
+        """Update the touched rows, unless `skip` is true (read on the device)."""
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is not None:
+                    self._update(table, group, skip)
+
+    def _update(self, table: nn.Parameter, group: Mapping[str, Any], skip: Tensor | None) -> None:
+        state = self.state[table] or self._start(table)
+        rows, grad = table.grad._indices()[0], table.grad._values()  # type: ignore[union-attr]
+        beta1, beta2 = group["betas"]
+        count = state["count"][rows] + 1
+        mean = torch.lerp(state["exp_avg"][rows], grad, 1 - beta1)
+        square = torch.lerp(state["exp_avg_sq"][rows], grad * grad, 1 - beta2)
+        size = (1 - beta2**count).sqrt() / (1 - beta1**count) * group["lr"]
+        value = table[rows] - size[:, None] * mean / (square.sqrt() + group["eps"])
+        new = {"exp_avg": mean, "exp_avg_sq": square, "count": count}
+        for old, fresh in [(table, value), *((state[key], x) for key, x in new.items())]:
+            old.index_copy_(0, rows, fresh if skip is None else torch.where(skip, old[rows], fresh))
+
+    def _start(self, table: nn.Parameter) -> dict[str, Tensor]:
+        self.state[table] = {
+            "exp_avg": torch.zeros_like(table),
+            "exp_avg_sq": torch.zeros_like(table),
+            "count": table.new_zeros(len(table)),
+        }
+        return self.state[table]
+
+
+class PairedAdam:
+    """Dense Adam and `RowAdam` as one.
+
+    Args:
+        module: Whose parameters to train; those of `nn.Embedding(sparse=True)` go to the row-wise part.
+        betas: Decay rates of the dense part.
+        row_betas: Decay rates of the row-wise part: a row is seen once an epoch.
+        clip_norm: Bound on the norm of the whole gradient, in the units of the loss.
+    """
+
+    def __init__(
+        self, module: nn.Module, betas: tuple[float, float], row_betas: tuple[float, float], clip_norm: float
+    ) -> None:
+        tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding) and m.sparse}
+        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.named = named
+        self.dense = [p for p in named.values() if id(p) not in tables]
+        self.rows = [p for p in named.values() if id(p) in tables]
+        self.parts: list[torch.optim.Optimizer] = []
+        if self.dense:
+            self.parts.append(torch.optim.Adam(self.dense, lr=0.0, betas=betas, eps=1e-15, fused=True))
+        if self.rows:
+            self.parts.append(RowAdam(self.rows, lr=0.0, betas=row_betas))
+        self.clip_norm = clip_norm
+        device = next(iter(named.values())).device
+        self.skipped = torch.zeros((), device=device)
+
+    def zero_grad(self) -> None:
+        """Forget gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self, lr: float) -> Tensor:
+        """Clip and update; return whether the gradient was finite, on the device."""
+        for p in self.rows:
+            if p.grad is not None:
+                p.grad = p.grad.coalesce()
+        grads = [p.grad._values() if p.grad.is_sparse else p.grad for p in self.named.values() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        torch._foreach_mul_(grads, (self.clip_norm / norm).clamp(max=1.0))
+        skip = ~norm.isfinite()
+        self.skipped += skip
+        for part in self.parts:
+            part.param_groups[0]["lr"] = lr
+            self._step_part(part, skip)
+        return ~skip
+
+    def _step_part(self, part: torch.optim.Optimizer, skip: Tensor) -> None:
+        if isinstance(part, RowAdam):
+            part.step(skip=skip)
+            return
+        part.found_inf = skip.float()  # type: ignore[attr-defined]  # the fused kernel reads it on the device
+        part.step()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments and counts by parameter name, as tensors."""
+        by_id = {id(p): name for name, p in self.named.items()}
+        return {
+            f"{by_id[id(p)]}:{key}": value
+            for part in self.parts
+            for p, state in part.state.items()
+            for key, value in state.items()
+        } | {"skipped": self.skipped}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up where `state_dict` left off."""
+        parts = {id(p): part for part in self.parts for p in part.param_groups[0]["params"]}
+        for name, value in state.items():
+            parameter, _, key = name.rpartition(":")
+            if parameter:
+                p = self.named[parameter]
+                parts[id(p)].state[p][key] = value.clone().to(p.device if key != "step" else value.device)
+        self.skipped = state["skipped"].to(self.skipped.device)
+
+
+def one_cycle(fraction: float, peak: float, warmup: float, final: float) -> float:
+    """Learning rate after a fraction of the steps: a linear rise, then half a cosine down to `final * peak`.
+
+    Source:
+        Smith and Topin (2018), Super-convergence; Loshchilov and Hutter (2017), SGDR.
+    """
+    if fraction < warmup:
+        return peak * (0.1 + 0.9 * fraction / warmup)
+    done = (fraction - warmup) / max(1 - warmup, 1e-12)
+    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))

@@ -1,0 +1,66 @@
+"""What the algorithms ask of models and guides, by shape: neither imports this module.
+
+The contract itself is small: a model and a guide are `nn.Module`s called as `module(batch)`, made of Pyro statements,
+with the same latent sites. Everything else here is optional, and opens a door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..data.batches import RowBatch
+
+
+@runtime_checkable
+class Initialises(Protocol):
+    """A model that sets its own parameters from some rows before a fit."""
+
+    def initialise(self, batch: RowBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Set parameters; return where to start some latent sites, as location and scale."""
+
+
+@runtime_checkable
+class SetsUp(Protocol):
+    """A guide that makes its parameters once it sees the model."""
+
+    def setup(
+        self, model: Any, batch: RowBatch, starts: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> None:
+        """Make parameters for the model's latent sites."""
+
+
+@runtime_checkable
+class IndependentBlocks(Protocol):
+    """A guide whose sites, and the elements of each site, are independent of each other."""
+
+    def posterior(self, batch: RowBatch) -> dict[str, Distribution]:
+        """The distribution of each site."""
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A model whose entries' expected log-likelihood is known, given independent blocks of some families."""
+
+    def prior(self, batch: RowBatch) -> Any:
+        """The latent part of the program."""
+
+    def expected_log_likelihood(self, batch: RowBatch, q: Mapping[str, Distribution]) -> Tensor:
+        """Sum over the batch's entries, unscaled; NotImplementedError where there is no closed form for `q`."""
+
+    def predictive_moments(self, batch: RowBatch, q: Mapping[str, Distribution]) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean of each entry, variance of its expectation, and variance of the entry given that; each (e,)."""
+
+
+def has_closed_form(model: Any, guide: Any, batch: RowBatch) -> bool:
+    """Whether this model knows its expected log-likelihood under this guide."""
+    if not (isinstance(model, ClosedForm) and isinstance(guide, IndependentBlocks)):
+        return False
+    try:
+        model.expected_log_likelihood(batch, guide.posterior(batch))
+    except NotImplementedError:
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""The Bayesian latent factor model of a sparse matrix with Gaussian entries.
+
+Story, for users i, items j and the entries (i, j) that are observed:
+
+    mu   ~ Normal(0, 100^2)                                  grand mean
+    a_i  ~ Normal(0, kappa_a^2)    A_i ~ Normal_r(0, diag kappa_A^2)
+    b_j  ~ Normal(0, kappa_b^2)    B_j ~ Normal_r(0, diag kappa_B^2)
+    Y_ij ~ Normal(mu + a_i + b_j + A_i . B_j, sigma^2)
+
+Sites:
+
+| symbol     | site     | shape             | meaning                                          |
+|------------|----------|-------------------|--------------------------------------------------|
+| mu         | `mu`     | ()                | grand mean                                       |
+| (A_i, a_i) | `user`   | (n_users, r + 1)  | embedding and satisfaction of a user             |
+| (B_j, b_j) | `item`   | (n_items, r + 1)  | embedding and quality of an item                 |
+| A, a, B, b | the same | (.., r) and (..,) | deterministic parts of `user` and `item`         |
+| Y_ij       | `rating` | (n_entries,)      | observed entries; the others are missing         |
+
+The scales kappa and sigma are learned (empirical Bayes) unless given; kappa_A and kappa_B are one per factor, which
+prunes factors that the data do not support (automatic relevance determination).
+
+References:
+    Salakhutdinov and Mnih (2008), Bayesian probabilistic matrix factorization using MCMC.
+    Lim and Teh (2007), Variational Bayesian approach to movie rating prediction.
+    Bishop (1999), Variational principal components (relevance determination).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from ..data.batches import RowBatch
+from ..data.errors import PlatewiseError
+from .bilinear import Block, bilinear_moments, block_of, expected_squared_error, shifted
+
+MU_SCALE = 100.0  # prior standard deviation of the grand mean, in units of the ratings
+
+
+class Latents(NamedTuple):
+    """One draw of the latent sites: `mu` (...,), `user` (..., b, r + 1), `item` (..., n_cols, r + 1)."""
+
+    mu: Tensor
+    user: Tensor
+    item: Tensor
+
+
+class LatentFactor(nn.Module):
+    """The latent factor model as a Pyro program; see the module's docstring for the story and the sites.
+
+    Args:
+        rank: Number of factors r.
+        sigma: Standard deviation of a rating given its mean; learned if None.
+        user_scale: Prior standard deviations (kappa_A, kappa_a) of a user: one number for all, or r + 1 numbers,
+            the bias last; learned per factor if None.
+        item_scale: The same for items (kappa_B, kappa_b).
+
+    Raises:
+        PlatewiseError: If the rank is below 1, or a scale is not positive or of the wrong length.
+    """
+
+    unstored = "missing"  # what an entry that is not stored means to this model
+
+    def __init__(
+        self,
+        rank: int = 16,
+        *,
+        sigma: float | None = None,
+        user_scale: float | list[float] | None = None,
+        item_scale: float | list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if rank < 1:
+            raise PlatewiseError(f"Expected a rank of at least 1, got {rank}. Choose, say, 16.")
+        self.config = {"rank": rank, "sigma": sigma, "user_scale": user_scale, "item_scale": item_scale}
+        self.rank = rank
+        self.log_sigma = _log_scale("sigma", sigma, (), 1.0)
+        self.log_user_scale = _log_scale("user_scale", user_scale, (rank + 1,), 0.5)
+        self.log_item_scale = _log_scale("item_scale", item_scale, (rank + 1,), 0.5)
+
+    def forward(self, batch: RowBatch) -> None:
+        """Run the generative program on a batch."""
+        self.likelihood(batch, self.prior(batch))
+
+    def prior(self, batch: RowBatch) -> Latents:
+        """The latent part of the program."""
+        mu = pyro.sample("mu", dist.Normal(self.log_sigma.new_zeros(()), MU_SCALE))
+        with batch.row_plate("users"):
+            user = pyro.sample("user", self.block_dist(self.log_user_scale))
+            pyro.deterministic("A", user[..., :-1], event_dim=1)
+            pyro.deterministic("a", user[..., -1])
+        with batch.col_plate("items"):
+            item = pyro.sample("item", self.block_dist(self.log_item_scale))
+            pyro.deterministic("B", item[..., :-1], event_dim=1)
+            pyro.deterministic("b", item[..., -1])
+        return Latents(mu, user, item)
+
+    def likelihood(self, batch: RowBatch, latents: Latents) -> None:
+        """The observed part of the program."""
+        user, item = batch.at_rows(latents.user), batch.at_cols(latents.item)
+        mean = latents.mu + user[..., -1] + item[..., -1] + (user[..., :-1] * item[..., :-1]).sum(-1)
+        with batch.entries("ratings"):
+            pyro.sample("rating", dist.Normal(mean, self.sigma), obs=batch.value)
+
+    def block_dist(self, log_scale: Float[Tensor, " d"]) -> dist.TorchDistribution:
+        """Prior of one user or item: independent normals of mean zero."""
+        return dist.Normal(torch.zeros_like(log_scale), log_scale.exp()).to_event(1)
+
+    @property
+    def sigma(self) -> Float[Tensor, ""]:
+        """Standard deviation of a rating given its mean."""
+        return self.log_sigma.exp()
+
+    def initialise(self, batch: RowBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Set learned scales from the spread of a batch's ratings.
+
+        Half of the ratings' variance is left to noise at the start, and a fifth is given to the factors together.
+
+        Args:
+            batch: Some rows of the training data.
+
+        Returns:
+            Where to start the grand mean, as location and scale.
+        """
+        mean, sd = batch.value.mean(), batch.value.std(correction=0).clamp_min(1e-6)
+        factors = (0.2 * sd**2 / self.rank).sqrt().sqrt().expand(self.rank)
+        block = torch.cat([factors, sd[None] / 2])
+        starts = {"log_sigma": sd * 0.7, "log_user_scale": block, "log_item_scale": block}
+        for name, start in starts.items():
+            if isinstance(parameter := getattr(self, name), nn.Parameter):
+                parameter.data.copy_(start.log())
+        return {"mu": (mean, sd)}
+
+    def expected_log_likelihood(self, batch: RowBatch, q: Mapping[str, Distribution]) -> Float[Tensor, ""]:
+        """Sum over the batch's entries of E_q[log p(Y_ij | latents)], in closed form.
+
+        Args:
+            batch: The batch; its scale is not applied.
+            q: Independent blocks: a normal `mu`, `user` and `item` normal, factorised or jointly per block.
+
+        Raises:
+            NotImplementedError: If a block is of another family.
+        """
+        user, item = block_of(q["user"]), block_of(q["item"])
+        mu = block_of(q["mu"])
+        centre = mu.mean.detach()  # keeps sums of squares small in float32
+        error = expected_squared_error(
+            batch, batch.value - centre, user, shifted(item, Block(mu.mean - centre, mu.cov))
+        )
+        n_entries = len(batch.value)
+        return -0.5 * error / self.sigma**2 - n_entries * (self.log_sigma + 0.5 * math.log(2 * math.pi))
+
+    def predictive_moments(self, batch: RowBatch, q: Mapping[str, Distribution]) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean of each entry's rating, variance of its expectation, and variance of the rating given it; each (e,)."""
+        user, item = block_of(q["user"]), block_of(q["item"])
+        mean, variance = bilinear_moments(batch, user, shifted(item, block_of(q["mu"])))
+        return mean, variance, (self.sigma**2).expand_as(mean)
+
+
+def _log_scale(name: str, given: float | list[float] | None, shape: tuple[int, ...], start: float) -> Tensor:
+    """Logarithm of a scale: a parameter if it is learned, a fixed tensor if it is given."""
+    if given is None:
+        return nn.Parameter(torch.full(shape, start).log())
+    scale = torch.as_tensor(given, dtype=torch.get_default_dtype())
+    if not (scale > 0).all() or scale.shape not in ((), shape):
+        raise PlatewiseError(
+            f"Expected {name} positive, as one number or of shape {shape}, got {given}. Leave it out to learn it."
+        )
+    return nn.Buffer(scale.expand(shape).log())
