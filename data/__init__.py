@@ -1,1 +1,46 @@
-"""."""
+"""What the world hands us, as AnnData, and mini-batches of its rows."""
+
+from .batches import RowBatch
+from .container import (
+    as_name,
+    col_ids,
+    fingerprint,
+    make_ratings,
+    mark,
+    meaning,
+    original_ids,
+    read_h5ad,
+    require_unstored,
+    row_ids,
+    write_h5ad,
+)
+from .download import download
+from .errors import PlatewiseError
+from .loader import RowLoader
+from .ratings import read_ratings
+from .simulate import simulate_ratings
+from .source import Source, source_of
+from .split import split_entries
+
+__all__ = [
+    "PlatewiseError",
+    "RowBatch",
+    "RowLoader",
+    "Source",
+    "as_name",
+    "col_ids",
+    "download",
+    "fingerprint",
+    "make_ratings",
+    "mark",
+    "meaning",
+    "original_ids",
+    "read_h5ad",
+    "read_ratings",
+    "require_unstored",
+    "row_ids",
+    "simulate_ratings",
+    "source_of",
+    "split_entries",
+    "write_h5ad",
+]

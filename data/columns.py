@@ -30,7 +30,7 @@ class Wanted:
         user: Name or position of the column of users.
         item: Of items.
         rating: Of ratings.
-        timestamp: Of timestamps; False to leave them out.
+        timestamp: Of timestamps; False to leave them out, True to insist on a guess.
     """
 
     user: str | int | None = None
@@ -96,9 +96,9 @@ def _choose(role: str, available: Sequence[str], asked: str | int | None, label:
 def _choose_timestamp(available: Sequence[str], asked: str | int | bool | None, label: str) -> str | None:
     if asked is False:
         return None
-    if asked is None or asked is True:
+    if asked is None:
         return _guess("timestamp", available)
-    return _asked("timestamp", available, asked, label)
+    return _choose("timestamp", available, None if asked is True else asked, label)
 
 
 def _asked(role: str, available: Sequence[str], asked: str | int, label: str) -> str:

@@ -37,7 +37,7 @@ def check_rule(duplicates: str) -> None:
         raise PlatewiseError(f'Expected duplicates="last", "mean" or "error", got {duplicates!r}.')
 
 
-def assemble(entries: Entries, shape: tuple[int, int], duplicates: Duplicates = "last") -> Assembled:
+def assemble(entries: Entries, shape: tuple[int, int], duplicates: Duplicates | str = "last") -> Assembled:
     """Sort entries into a CSR matrix and resolve duplicates.
 
     Memory: 24 bytes a rating beside the entries at the most; every array is let go of as the next is made.
@@ -103,7 +103,7 @@ class _Ordered:
         n_rows, n_cols = shape
         index = np.int32 if max(len(self.key), n_cols) < 2**31 else np.int64
         starts = np.arange(n_rows + 1, dtype=np.int64) * n_cols
-        indptr = np.searchsorted(self.key, starts).astype(index)
+        indptr: Any = np.searchsorted(self.key, starts).astype(index)
         self.key %= n_cols
         self.key = self.key.astype(index)
         matrix: Any = sp.csr_matrix((self.value, self.key, indptr), shape=shape, copy=False)

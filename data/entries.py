@@ -79,7 +79,7 @@ class _Reading:
         missing = _missing(column)
         if missing is not None:
             raise PlatewiseError(
-                f"Expected a {role} in every row, got none in {self.table.where(self.n_rows + missing)} "
+                f"Expected the {role} of every row, got none in {self.table.where(self.n_rows + missing)} "
                 f"of {self.table.label}. Drop such rows" + self._or_without(role)
             )
         return column

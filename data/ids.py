@@ -30,7 +30,7 @@ def as_name(id: object) -> str:
         return id
     if isinstance(id, numbers.Integral) and not isinstance(id, bool):
         return str(int(id))
-    if isinstance(id, numbers.Real) and np.isfinite(float(id)):
+    if isinstance(id, numbers.Real) and not isinstance(id, bool) and np.isfinite(float(id)):
         value = float(id)
         return str(int(value)) if value.is_integer() else str(value)
     raise PlatewiseError(f"Expected an id that is an integer or text, got {id!r}. Drop or convert such ids.")

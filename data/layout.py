@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .columns import Wanted
 from .errors import PlatewiseError
-from .places import Source
+from .places import DAMAGED, Source
 
 _DELIMITERS = ("::", "\t", ",", ";", "|")
 _POSITIONAL = ("user", "item", "rating", "timestamp")
@@ -69,7 +69,7 @@ def _first_lines(source: Source, n: int = 5) -> list[tuple[int, str]]:
                     found.append((number, line))
                 if len(found) == n:
                     break
-    except (UnicodeDecodeError, OSError) as error:
+    except (UnicodeDecodeError, *DAMAGED) as error:
         raise unreadable(source, error) from error
     return found
 

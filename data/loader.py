@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -22,6 +22,7 @@ BLOCK_ROWS = 1024  # rows read at once: single rows are 40 to 100 times slower
 WINDOW_BLOCKS = 16  # blocks shuffled together, and at most twice as many held in memory
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Where rows come from."""
 

@@ -18,7 +18,7 @@ _WORDS = {
 def mark(
     adata: ad.AnnData,
     *,
-    unstored: Unstored,
+    unstored: Unstored | str,
     row_ids: IdKind = "str",
     col_ids: IdKind = "str",
     row_name: str | None = None,

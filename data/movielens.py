@@ -98,7 +98,10 @@ def _decode(source: Source) -> str:
 def _lines(text: str, separator: str) -> list[list[str]]:
     # str.splitlines would also split at the odd control character in a latin-1 title.
     lines = text.replace("\r\n", "\n").split("\n")
-    return [line.split(separator) for line in lines if line.strip()]
+    rows = [line.split(separator) for line in lines if line.strip()]
+    if any(len(row) < 3 for row in rows):
+        raise ValueError("too few fields")
+    return rows
 
 
 def _movies_csv(text: str) -> pd.DataFrame:

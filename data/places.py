@@ -3,15 +3,19 @@
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any, cast
 
 import pyarrow as pa
 
 from .errors import PlatewiseError
+
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+"""What reading a damaged file, archive or compressed stream raises."""
 
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -29,7 +33,7 @@ class Source:
 
     label: str
     name: str
-    raw: Callable[[], IO[bytes]]
+    raw: Callable[[], io.BufferedIOBase]
     compression: str | None = None
 
     @contextmanager
@@ -68,7 +72,7 @@ def file_source(path: str | Path) -> Source:
     return _source(str(path), path.name, lambda: open(path, "rb"))
 
 
-def _source(label: str, name: str, raw: Callable[[], IO[bytes]]) -> Source:
+def _source(label: str, name: str, raw: Callable[[], io.BufferedIOBase]) -> Source:
     head = _head(label, raw)
     if not head:
         raise PlatewiseError(f"Expected ratings, got an empty file: {label}. Was it written or copied whole?")
@@ -76,13 +80,13 @@ def _source(label: str, name: str, raw: Callable[[], IO[bytes]]) -> Source:
     return Source(label, name, raw, kinds[0] if kinds else None)
 
 
-def _head(label: str, raw: Callable[[], IO[bytes]]) -> bytes:
+def _head(label: str, raw: Callable[[], io.BufferedIOBase]) -> bytes:
     try:
         with raw() as stream:
             return stream.read(4)
     except FileNotFoundError as error:
         raise PlatewiseError(f"Expected a file, got no such file: {label}. Check the path.") from error
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+    except (*DAMAGED, RuntimeError) as error:
         raise PlatewiseError(f"Expected a file to read, got {error}: {label}. Check it.") from error
 
 
@@ -98,7 +102,7 @@ class Place:
 
     label: str
     members: tuple[str, ...]
-    opener: Callable[[str], IO[bytes]]
+    opener: Callable[[str], io.BufferedIOBase]
 
     def find(self, *names: str) -> Source | None:
         """The first of these names that is there; of several files of one name the one nearest the top."""
@@ -114,10 +118,11 @@ class Place:
         return _source(label, name, lambda: self.opener(member))
 
 
-def folder(path: str | Path) -> Place:
-    """A folder and the folders directly in it."""
+def folder(path: str | Path, *, nested: bool = True) -> Place:
+    """A folder and, if ``nested``, the folders directly in it."""
     root = Path(path)
-    files = [p for pattern in ("*", "*/*") for p in sorted(root.glob(pattern)) if p.is_file()]
+    patterns = ("*", "*/*") if nested else ("*",)
+    files = [p for pattern in patterns for p in sorted(root.glob(pattern)) if p.is_file()]
     members = tuple(file.relative_to(root).as_posix() for file in files)
     return Place(str(root), members, lambda member: open(root / member, "rb"))
 
@@ -143,6 +148,6 @@ def archive(path: str | Path) -> Place:
     return Place(os.fspath(path), members, lambda member: _open_member(path, member))
 
 
-def _open_member(path: str | Path, member: str) -> IO[bytes]:
+def _open_member(path: str | Path, member: str) -> io.BufferedIOBase:
     with zipfile.ZipFile(path) as opened:  # the member keeps the file open until it is closed itself
-        return opened.open(member)
+        return cast(io.BufferedIOBase, opened.open(member))

@@ -32,7 +32,7 @@ def read_ratings(
     item: str | int | None = None,
     rating: str | int | None = None,
     timestamp: str | int | bool | None = None,
-    duplicates: Duplicates = "last",
+    duplicates: Duplicates | str = "last",
     row_ids: Iterable[object] | None = None,
     col_ids: Iterable[object] | None = None,
     base_url: str | None = None,
@@ -50,7 +50,7 @@ def read_ratings(
         item: Column of the items.
         rating: Column of the ratings.
         timestamp: Column of the times (whole numbers are kept as they are, dates become seconds since
-            1970); guessed if not given, left out if False.
+            1970); guessed if not given, left out if False, and with True there must be one.
         duplicates: What becomes of a user's second rating of an item: ``"last"`` keeps the latest by
             timestamp or else by order, ``"mean"`` averages, ``"error"`` refuses. They are counted in
             ``uns["platewise"]["duplicates"]`` and said (logger "platewise").
@@ -86,7 +86,7 @@ def _as_ratings(adata: ad.AnnData) -> ad.AnnData:
     return adata
 
 
-def _from_path(source: str, wanted: Wanted, duplicates: Duplicates, base_url: str | None) -> ad.AnnData:
+def _from_path(source: str, wanted: Wanted, duplicates: str, base_url: str | None) -> ad.AnnData:
     path = download(source, base_url=base_url) if is_published(source) else Path(source)
     if path.suffix == ".h5ad":
         return _as_ratings(read_h5ad(path))
@@ -105,7 +105,7 @@ def _locate(path: Path) -> tuple[Source, Place]:
     if source.starts_with(b"PK\x03\x04"):
         place = archive(path)
         return movielens.find_ratings(place), place
-    return source, folder(path.parent)
+    return source, folder(path.parent, nested=False)
 
 
 def _open_table(source: Source, wanted: Wanted) -> Table:
@@ -116,7 +116,7 @@ def _open_table(source: Source, wanted: Wanted) -> Table:
     return TextTable(source, wanted)
 
 
-def _from_table(table: Table, place: Place | None, duplicates: Duplicates) -> ad.AnnData:
+def _from_table(table: Table, place: Place | None, duplicates: str) -> ad.AnnData:
     entries, user_ids, item_ids = collect(table)
     _check_size(len(user_ids), len(item_ids), table.label)
     n_read = len(entries)
@@ -129,7 +129,7 @@ def _from_table(table: Table, place: Place | None, duplicates: Duplicates) -> ad
 
 
 def _from_matrix(
-    matrix: Any, row_ids: Iterable[object] | None, col_ids: Iterable[object] | None, duplicates: Duplicates
+    matrix: Any, row_ids: Iterable[object] | None, col_ids: Iterable[object] | None, duplicates: str
 ) -> ad.AnnData:
     n_users, n_items = matrix.shape
     _check_size(n_users, n_items, "the matrix")
@@ -147,7 +147,7 @@ def _finish(
     user_ids: Iterable[object],
     item_ids: Iterable[object],
     n_read: int,
-    duplicates: Duplicates,
+    duplicates: str,
     obs: pd.DataFrame | None = None,
     var: pd.DataFrame | None = None,
 ) -> ad.AnnData:

@@ -35,12 +35,12 @@ class SingleByteSeparator(io.RawIOBase):
 
     def _next(self) -> bytes:
         while read := self._stream.read(_CHUNK):
-            chunk = self._held + read
-            # A colon at the end may be the first half of a separator.
-            cut = len(chunk) - chunk.endswith(b":")
-            self._held = chunk[cut:]
+            translated = (self._held + read).replace(b"::", UNIT_SEPARATOR.encode())
+            # A colon left at the end may be the first half of a separator.
+            cut = len(translated) - translated.endswith(b":")
+            self._held = translated[cut:]
             if cut:
-                return chunk[:cut].replace(b"::", UNIT_SEPARATOR.encode())
+                return translated[:cut]
         rest, self._held = self._held, b""
         return rest
 

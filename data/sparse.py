@@ -90,7 +90,8 @@ class _Dots(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, v: Tensor, sparse: SparseRows, row: Tensor) -> Tensor:
         ctx.sparse = sparse
         ctx.save_for_backward(u, v)
-        return torch.linalg.vecdot(u.index_select(0, row), v.index_select(0, sparse.col))
+        pattern = sparse.matrix(u.new_zeros(len(row)))
+        return torch.sparse.sampled_addmm(pattern, u, v.mT, beta=0).values()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:

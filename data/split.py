@@ -14,7 +14,7 @@ By = Literal["random", "user", "last", "time"]
 
 
 def split_entries(
-    adata: ad.AnnData, test: float = 0.1, *, seed: int = 0, by: By = "random", k: int = 1
+    adata: ad.AnnData, test: float = 0.1, *, seed: int = 0, by: By | str = "random", k: int = 1
 ) -> tuple[ad.AnnData, ad.AnnData]:
     """Split the stored entries in two; both parts have all users, all items and their side columns.
 
@@ -52,7 +52,7 @@ def split_entries(
     return _part(adata, ~in_test), _part(adata, in_test)
 
 
-def _check(adata: ad.AnnData, test: float, by: By, k: int) -> None:
+def _check(adata: ad.AnnData, test: float, by: str, k: int) -> None:
     if by not in get_args(By):
         raise PlatewiseError(f"Expected by= one of {', '.join(get_args(By))}, got {by!r}.")
     if not 0.0 < test < 1.0:
@@ -63,7 +63,7 @@ def _check(adata: ad.AnnData, test: float, by: By, k: int) -> None:
         raise PlatewiseError(f'Expected timestamps for by="{by}", got none. Use by="random" or by="user".')
 
 
-def _chosen(adata: ad.AnnData, test: float, rng: np.random.Generator, by: By, k: int) -> np.ndarray:
+def _chosen(adata: ad.AnnData, test: float, rng: np.random.Generator, by: str, k: int) -> np.ndarray:
     x = adata.X
     if by == "random":
         return _random(x.nnz, round(test * x.nnz), rng)
@@ -97,7 +97,7 @@ def _latest(time: np.ndarray, n_test: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _within_rows(x: sp.csr_matrix, rng: np.random.Generator, time: np.ndarray | None = None) -> np.ndarray:
-    """Positions of the entries, row by row; within a row by time, or else (and among equal times) at random."""
+    """Positions of the entries, row by row; within a row by time, equal times (or all) at random."""
     row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
     # The entries are in order of their rows already: a stable sort is several times faster for it.
     order = np.argsort(row + rng.random(x.nnz), kind="stable")

@@ -70,7 +70,7 @@ def _umask() -> int:
     return mask
 
 
-def read_h5ad(path: str | Path, *, unstored: Unstored | None = None) -> ad.AnnData:
+def read_h5ad(path: str | Path, *, unstored: Unstored | str | None = None) -> ad.AnnData:
     """Read a container from ``.h5ad``.
 
     Args:
@@ -131,7 +131,8 @@ def fingerprint(adata: Any) -> str:
     """A digest of the entries and the names: equal for equal matrices, wherever they come from.
 
     Args:
-        adata: A container with a CSR ``X`` (arrays, or h5py datasets on disk). Side columns and timestamps do not count.
+        adata: A container with a CSR ``X`` (arrays, or h5py datasets on disk). Side columns and timestamps
+            do not count.
 
     Returns:
         32 hexadecimal digits (BLAKE2b).

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 import pyarrow as pa
@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 
 from .columns import Columns, Wanted, choose_columns
 from .errors import PlatewiseError
-from .places import Source
+from .places import DAMAGED, Source
 
 _ROWS = 1 << 20
 
 
+@runtime_checkable
 class Table(Protocol):
     """Ratings as a stream of record batches.
 
@@ -64,7 +65,7 @@ class ParquetTable:
         try:
             with self._source.open() as stream:
                 yield pq.ParquetFile(stream)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, *DAMAGED) as error:
             raise PlatewiseError(
                 f"Expected a whole Parquet file, got a damaged one: {self.label}. Write it again."
             ) from error

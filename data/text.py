@@ -15,7 +15,7 @@ import pyarrow.csv as pa_csv
 from .columns import Columns, Wanted, choose_columns
 from .errors import PlatewiseError
 from .layout import NUMBER, sniff, unreadable
-from .places import Source
+from .places import DAMAGED, Source
 from .separator import UNIT_SEPARATOR, SingleByteSeparator
 
 _BLOCK = 4 << 20
@@ -53,7 +53,7 @@ class TextTable:
                 for batch in reader:
                     columns = [batch.column(name) for name in roles.values()]
                     yield pa.RecordBatch.from_arrays(columns, names=list(roles))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, *DAMAGED) as error:
             raise self._explain(error) from error
 
     def _reader(self, stream: Any) -> Any:
@@ -100,7 +100,7 @@ class TextTable:
                     yield number, line
 
     def _explain(self, error: Exception) -> PlatewiseError:
-        if "UTF8" in str(error) or (isinstance(error, OSError) and not isinstance(error, pa.ArrowException)):
+        if "UTF8" in str(error) or not isinstance(error, pa.ArrowInvalid):
             return unreadable(self._source, error)
         for number, line in self._data_lines():
             problem = self._problem(self._layout.fields(line))

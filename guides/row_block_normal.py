@@ -34,14 +34,7 @@ class RowBlockNormal(NormalGuide):
 
 def _unit_lower(below: Float[Tensor, "*n k"], d: int) -> Float[Tensor, "*n d d"]:
     """Lower-triangular matrices with ones on the diagonal, from their entries below it, row by row."""
-    padded = torch.cat([torch.zeros_like(below[..., :1]), torch.ones_like(below[..., :1]), below], -1)
-    return padded.index_select(-1, _places(d, below.device)).unflatten(-1, (d, d))
-
-
-def _places(d: int, device: torch.device) -> Tensor:
-    """Where each entry of the matrix stands in (0, 1, below the diagonal): a gather, whose gradient is cheap."""
-    places = torch.zeros(d, d, dtype=torch.long)
-    places.fill_diagonal_(1)
-    row, col = torch.tril_indices(d, d, -1)
-    places[row, col] = torch.arange(2, 2 + len(row))
-    return places.flatten().to(device)
+    row, col = torch.tril_indices(d, d, -1, device=below.device)
+    identity = torch.eye(d, device=below.device, dtype=below.dtype).flatten()
+    filled = identity.expand(*below.shape[:-1], d * d).index_copy(-1, row * d + col, below)
+    return filled.unflatten(-1, (d, d))

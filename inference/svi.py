@@ -57,9 +57,9 @@ class Options:
         max_skipped: Non-finite steps skipped before the fit ends.
     """
 
-    epochs: int = 40
+    epochs: int = 60
     batch_rows: int | None = None
-    learning_rate: float = 0.1
+    learning_rate: float = 0.5
     warmup: float = 0.1
     final: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)

@@ -1,9 +1,10 @@
-"""Moments of the bilinear form a_i + b_j + A_i . B_j over a batch's entries, when (A_i, a_i) and (B_j, b_j) are independent.
+"""Moments of a_i + b_j + A_i . B_j over a batch's entries, when the blocks (A_i, a_i) and (B_j, b_j) are independent.
 
-With u = (A, a, 1) and v = (B, 1, b) the form is u . v, so with independent blocks of means m and covariances S
+Write u = (A, a), z = (B, b), and u1 = (A, 1), z1 = (B, 1) for the same with their biases replaced by one. Then the form
+is u1 . z + a = z1 . u + b, and with means m and covariances S
 
-    E[u . v]   = m_u . m_v
-    Var[u . v] = m_v' S_u m_v + m_u' S_v m_u + tr(S_u S_v)
+    E[form]   = m_u1 . m_z + m_a
+    Var[form] = tr(S_u E[z1 z1']) + m_u1' S_z m_u1
 
 Sums over entries are products of the sparse matrix with a table of the columns' moments: O(e r) operations where
 the blocks are factorised, O(e r^2) where they are not; no table of entries by moments is ever made.
@@ -69,55 +70,64 @@ def expected_squared_error(
         user: Blocks (A_i, a_i) of the batch's rows, (b, r + 1).
         item: Blocks (B_j, b_j) of all columns, (n_cols, r + 1).
     """
-    u, v = _augmented(user, by_row=True), _augmented(item, by_row=False)
-    form = batch.sparse.dots(u.mean, v.mean, batch.row)
-    if u.factorised and v.factorised:
-        return (target - form).square().sum() + _summed_variance(batch, u, v)
-    return (target * (target - 2 * form)).sum() + _summed_square(batch, u, v)
+    form = _form(batch, user, item)
+    if user.factorised and item.factorised:
+        return (target - form).square().sum() + _summed_variance(batch, user, item)
+    return (target * (target - 2 * form)).sum() + _summed_square(batch, _full(user), _full(item))
 
 
 def bilinear_moments(batch: RowBatch, user: Block, item: Block) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
     """Mean and variance of a_i + b_j + A_i . B_j for each of the batch's entries."""
-    u, v = _augmented(user, by_row=True), _augmented(item, by_row=False)
-    mean = batch.sparse.dots(u.mean, v.mean, batch.row)
     chunks = zip(batch.row.split(CHUNK_ENTRIES), batch.col.split(CHUNK_ENTRIES), strict=True)
-    parts = [_variance(Block(u.mean[i], u.cov[i]), Block(v.mean[j], v.cov[j])) for i, j in chunks]
-    return mean, torch.cat(parts)
+    parts = [_variance(Block(*(x[i] for x in user)), Block(*(x[j] for x in item))) for i, j in chunks]
+    return _form(batch, user, item), torch.cat(parts)
 
 
-def _augmented(block: Block, by_row: bool) -> Block:
-    """Blocks of u = (A, a, 1), or of v = (B, 1, b), from those of (A, a) or (B, b)."""
-    mean = F.pad(block.mean, (0, 1), value=1.0)
-    cov = F.pad(block.cov, (0, 1) if block.factorised else (0, 1, 0, 1))
-    if by_row:
-        return Block(mean, cov)
-    d = mean.shape[-1]
-    order = torch.tensor([*range(d - 2), d - 1, d - 2], device=mean.device)
-    cov = cov.index_select(-1, order)
-    return Block(mean.index_select(-1, order), cov if block.factorised else cov.index_select(-2, order))
+def _form(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, " e"]:
+    """E[a_i + b_j + A_i . B_j] of each entry."""
+    product = batch.sparse.dots(_with_one(user.mean), item.mean, batch.row)
+    return product + batch.at_rows(user.mean[:, -1], event_dim=0)
 
 
-def _variance(u: Block, v: Block) -> Tensor:
-    """Var[u . v] of paired blocks."""
-    if u.factorised and v.factorised:
-        return (u.cov * (v.mean.square() + v.cov) + u.mean.square() * v.cov).sum(-1)
-    u, v = _full(u), _full(v)
-    second_v = v.cov + v.mean[..., :, None] * v.mean[..., None, :]
-    from_v = torch.einsum("ej,ejk,ek->e", u.mean, v.cov, u.mean)
-    return (u.cov * second_v).sum((-2, -1)) + from_v
+def _variance(user: Block, item: Block) -> Float[Tensor, " e"]:
+    """Var[a + b + A . B] of paired blocks."""
+    u1, z1 = _with_one(user.mean), _with_one(item.mean)
+    if user.factorised and item.factorised:
+        second_z1 = z1.square() + _without_bias(item.cov)
+        return (user.cov * second_z1 + u1.square() * item.cov).sum(-1)
+    user, item = _full(user), _full(item)
+    inner = _without_bias(_without_bias(item.cov).mT)  # covariance of z1
+    from_user = (user.cov * (inner + _outer(z1))).sum((-2, -1))
+    return from_user + torch.einsum("ej,ejk,ek->e", u1, item.cov, u1)
 
 
-def _summed_variance(batch: RowBatch, u: Block, v: Block) -> Float[Tensor, ""]:
-    """Sum of Var[u_i . v_j] over the batch's entries, blocks factorised: columns are summed over each row first."""
-    of_u = torch.cat([u.cov, u.mean.square()], -1)
-    of_v = torch.cat([v.mean.square() + v.cov, v.cov], -1)
-    return (of_u * batch.sparse.sum_over_cols(of_v)).sum()
+def _summed_variance(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, ""]:
+    """Sum of Var[form] over the batch's entries, blocks factorised: columns are summed over each row first."""
+    of_u = torch.cat([user.cov, _with_one(user.mean).square()], -1)
+    of_z = torch.cat([_with_one(item.mean).square() + _without_bias(item.cov), item.cov], -1)
+    return (of_u * batch.sparse.sum_over_cols(of_z)).sum()
 
 
-def _summed_square(batch: RowBatch, u: Block, v: Block) -> Float[Tensor, ""]:
-    """Sum of E[(u_i . v_j)^2] over the batch's entries, from the blocks' second moments."""
-    of_u, of_v = (_full(x).cov + _outer(x.mean) for x in (u, v))
-    return (of_u.flatten(1) * batch.sparse.sum_over_cols(of_v.flatten(1))).sum()
+def _summed_square(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, ""]:
+    """Sum of E[form^2] over the batch's entries: form = u1 . z + a, and the columns' E[z z'] are summed first."""
+    square = user.cov + _outer(user.mean)  # E[u u']
+    mean_u1 = _with_one(user.mean)
+    square_u1 = torch.cat([torch.cat([square[:, :-1, :-1], mean_u1[:, :-1, None]], 2), mean_u1[:, None, :]], 1)
+    bias_u1 = torch.cat([square[:, -1, :-1], user.mean[:, -1:]], 1)  # E[a u1]
+    z_squares = batch.sparse.sum_over_cols((item.cov + _outer(item.mean)).flatten(1))
+    z_sums = batch.sparse.sum_over_cols(item.mean)
+    cross = 2 * (bias_u1 * z_sums).sum() + (batch.crow.diff() * square[:, -1, -1]).sum()
+    return (square_u1.flatten(1) * z_squares).sum() + cross
+
+
+def _with_one(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Vectors with one in place of their bias."""
+    return torch.cat([x[:, :-1], torch.ones_like(x[:, -1:])], 1)
+
+
+def _without_bias(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+    """Arrays with zero in place of the last entries along the last axis."""
+    return F.pad(x[..., :-1], (0, 1))
 
 
 def _outer(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d d"]:

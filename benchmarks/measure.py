@@ -1,0 +1,189 @@
+"""Measure one method on one split, in a process of its own.
+
+`in_subprocess` starts a fresh interpreter, so that no method inherits another's memory, threads or warm
+caches; run as a script, this file is that interpreter and prints one line of JSON.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+THREADS = "2"
+OURS = {"mean-field": "Platewise SVI, mean-field", "row-block": "Platewise SVI, row-block"}
+PEERS = {
+    "cmfrec": "cmfrec, ALS-Cholesky",
+    "surprise": "Surprise, SVD",
+    "myfm": "myFM, variational",
+    "myfm-gibbs": "myFM, Gibbs",
+    "pyro": "plain Pyro, AutoNormal",
+}
+TITLES = OURS | PEERS
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One line of a table: predictions judged on the test entries, and what they took.
+
+    Attributes:
+        method: name of the method.
+        seconds: wall-clock seconds of training.
+        ratings_per_second: training entries times passes, a second.
+        rmse: root mean squared error.
+        coverage: share of test entries inside the central 90 % interval.
+        log_density: mean log predictive density, nats.
+        crps: mean continuous ranked probability score.
+        deciles: coverage by decile of the user's number of training entries.
+        peak_mb: peak resident memory of the whole process, imports included, in MB.
+        version: package and version.
+        options: settings used.
+        problem: why there are no figures, or an empty string.
+    """
+
+    method: str
+    seconds: float | None = None
+    ratings_per_second: float | None = None
+    rmse: float | None = None
+    coverage: float | None = None
+    log_density: float | None = None
+    crps: float | None = None
+    deciles: list[float] = field(default_factory=list)
+    peak_mb: float | None = None
+    version: str = ""
+    options: str = ""
+    problem: str = ""
+
+
+def data_folder() -> Path:
+    """Folder of the published data sets: PLATEWISE_TEST_DATA, or shared/data beside the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("PLATEWISE_TEST_DATA", beside))
+
+
+def require_files(*paths: Path) -> None:
+    """End with one clear line unless every file is there."""
+    for path in paths:
+        if not path.is_file():
+            sys.exit(
+                f"Expected ratings in {path}, got no such file. "
+                "Name the files, or set PLATEWISE_TEST_DATA to the folder that holds ml-1m/ and ml-100k/."
+            )
+
+
+def in_subprocess(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+    """Measure `method` in a fresh process; one that dies comes back as a `problem`."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    command = [sys.executable, __file__, method, str(train), str(test), str(rank), str(seed)]
+    environment = os.environ | dict.fromkeys(names, THREADS)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["nothing on standard error"])[-1]
+        return Scores(TITLES[method], problem=f"failed with exit code {done.returncode}: {last}")
+    return Scores(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def gaussian_scores(mean: "np.ndarray", sd: "np.ndarray", y: "np.ndarray") -> dict[str, float]:
+    """Coverage, mean log density and CRPS of independent normals (Gneiting and Raftery 2007, eq. 21)."""
+    import numpy as np
+    from scipy.stats import norm
+
+    z = (y - mean) / sd
+    crps = sd * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    return {
+        "coverage": float(np.mean(np.abs(z) <= norm.ppf(0.95))),
+        "log_density": float(np.mean(norm.logpdf(z) - np.log(sd))),
+        "crps": float(crps.mean()),
+    }
+
+
+def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+    """Run one peer on two csv files whose first columns are user, item, rating."""
+    import numpy as np
+    import pandas as pd
+    from peers import PEERS
+
+    peer = PEERS[method]
+    if find_spec(peer.module) is None:
+        return Scores(TITLES[method], problem=f"not installed (pip install {peer.package})")
+    tables = [
+        pd.read_csv(path).iloc[:, :3].set_axis(["user", "item", "rating"], axis=1) for path in (train, test)
+    ]
+    result = peer.fit_and_predict(*tables, rank, seed)
+    y = tables[1]["rating"].to_numpy(np.float64)
+    return Scores(
+        TITLES[method],
+        seconds=result.seconds,
+        ratings_per_second=result.passes * len(tables[0]) / result.seconds,
+        rmse=float(np.sqrt(np.mean((result.mean - y) ** 2))),
+        version=peer.version(),
+        options=result.options,
+        **({} if result.sd is None else gaussian_scores(result.mean, result.sd, y)),
+    )
+
+
+def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+    """Fit the latent factor model by SVI at default settings, and evaluate it."""
+    from platewise.data import read_ratings
+    from platewise.guides import MeanFieldNormal, RowBlockNormal
+    from platewise.inference import svi
+    from platewise.models import LatentFactor
+    from platewise.posterior import evaluate
+
+    ratings = read_ratings(train)
+    guide = RowBlockNormal() if method == "row-block" else MeanFieldNormal()
+    began = time.perf_counter()
+    fitted = svi.fit(LatentFactor(rank=rank), guide, ratings, seed=seed)
+    seconds = time.perf_counter() - began
+    epochs = int(fitted.history["epoch"].iloc[-1])
+    judged = evaluate(fitted, read_ratings(test))
+    return Scores(
+        TITLES[method],
+        seconds=seconds,
+        ratings_per_second=epochs * ratings.X.nnz / seconds,
+        rmse=float(judged.rmse),
+        coverage=float(judged.coverage["0.9"]),
+        log_density=float(judged.log_predictive_density),
+        crps=float(judged.crps),
+        deciles=[float(share) for share in judged.coverage_by_row_decile["0.9"]],
+        version=f"platewise {version('platewise')}",
+        options=f"rank {rank}, {epochs} epochs, other options at default",
+    )
+
+
+def peak_megabytes() -> float:
+    """Peak resident memory of this process so far (counted in bytes on macOS, in KiB elsewhere)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main() -> None:
+    """Measure the method named on the command line and print its scores as one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("method")
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("rank", type=int)
+    parser.add_argument("seed", type=int)
+    given = parser.parse_args()
+    run = measure_ours if given.method in OURS else measure_peer
+    try:
+        scores = run(given.method, given.train, given.test, given.rank, given.seed)
+    except Exception as error:
+        problem = " ".join(f"failed: {type(error).__name__}: {error}".split())
+        scores = Scores(TITLES[given.method], problem=problem)
+    print(json.dumps(asdict(scores) | {"peak_mb": peak_megabytes()}))
+
+
+if __name__ == "__main__":
+    main()

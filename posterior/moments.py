@@ -1,0 +1,60 @@
+"""Predictive moments in closed form, for models and guides that have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..data.errors import PlatewiseError
+from ..inference.protocols import has_closed_form
+from .reader import Reader
+from .blocks import Block
+
+Moments = tuple[Tensor, Tensor, Tensor]
+
+
+def knows_moments(reader: Reader) -> bool:
+    """Whether the model knows its predictive moments under this guide."""
+    fitted = reader.fitted
+    return has_closed_form(fitted.model, fitted.guide, fitted.blank_batch())
+
+
+def moments(reader: Reader, block: Block) -> Moments:
+    """Mean of each entry, variance of its expectation, and variance of the entry given that; each (e,).
+
+    Blocks of rows and columns that are new to the fit are the prior's, at the posterior mean of whatever their prior
+    depends on.
+    """
+    guide: Any = reader.fitted.guide
+    model: Any = reader.fitted.model
+    q: dict[str, Distribution] = dict(guide.posterior(block.known))
+    if block.new:
+        q |= _prior_blocks(reader, block, q)
+    found: Moments = model.predictive_moments(block.batch, q)
+    return found
+
+
+def _prior_blocks(reader: Reader, block: Block, q: dict[str, Distribution]) -> dict[str, Distribution]:
+    new = [name for name in q if reader.places[name] in block.new]
+    model: Any = reader.fitted.model
+    centres = {name: _centre(site) for name, site in q.items() if name not in new}
+    trace = poutine.trace(poutine.condition(model.prior, data=centres)).get_trace(block.batch)
+    return {name: trace.nodes[name]["fn"] for name in new}
+
+
+def _centre(q: Distribution) -> Tensor:
+    try:
+        return q.mean
+    except NotImplementedError:
+        return q.sample()
+
+
+def refuse_without_moments(reader: Reader) -> PlatewiseError:
+    """The error for a closed form that there is not."""
+    model, guide = (type(part).__name__ for part in (reader.fitted.model, reader.fitted.guide))
+    return PlatewiseError(
+        f"Expected predictive moments of {model} under {guide} in closed form, got none. Use method='sampled'."
+    )

@@ -1,0 +1,210 @@
+"""Predictive distributions of entries: a normal matched in its first two moments, or draws.
+
+Both know their mean, standard deviation and quantiles, and score an observation by its log density and its continuous
+ranked probability score (CRPS; Gneiting and Raftery 2007, equations 20 and 21), the smaller the better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from ..data.errors import PlatewiseError
+from .blocks import Block, Request
+from .draws import draws, entry_site
+from .moments import knows_moments, moments, refuse_without_moments
+from .reader import Reader
+
+Method = Literal["auto", "closed-form", "sampled"]
+Of = Literal["rating", "mean"]
+
+MAX_ENTRIES = 1 << 18  # in a block, with closed forms
+MAX_DRAWN = 1 << 25  # numbers held at once by sampling: draws times entries
+
+Entries = Float[np.ndarray, " e"]
+
+
+class Predictive(Protocol):
+    """Predictive distributions of the entries of a block."""
+
+    @property
+    def mean(self) -> Entries:
+        """Means."""
+
+    @property
+    def sd(self) -> Entries:
+        """Standard deviations."""
+
+    def quantile(self, p: float) -> Entries:
+        """Quantiles at probability p."""
+
+    def log_density(self, y: Entries) -> Entries:
+        """Log predictive density of what was observed, in nats."""
+
+    def crps(self, y: Entries) -> Entries:
+        """CRPS of what was observed, in its units."""
+
+
+@dataclass(frozen=True, eq=False)
+class NormalPredictive:
+    """Normals with the predictive's mean and variance."""
+
+    mean: Entries
+    sd: Entries
+
+    def quantile(self, p: float) -> Entries:
+        """Quantiles at probability p."""
+        return self.mean + ndtri(p) * self.sd
+
+    def log_density(self, y: Entries) -> Entries:
+        """Log density, in nats."""
+        z = (y - self.mean) / self.sd
+        return -0.5 * (z**2 + math.log(2 * math.pi)) - np.log(self.sd)
+
+    def crps(self, y: Entries) -> Entries:
+        """CRPS in closed form."""
+        z = (y - self.mean) / self.sd
+        density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+        return self.sd * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class SampledPredictive:
+    """Draws from the predictive.
+
+    Attributes:
+        sorted: Draws of each entry, in ascending order along the first axis.
+        mean: Means; of the entries' expectations where those are known, which has less noise than of the draws.
+        density: Log of the mean density of what was observed, over draws of the latents.
+    """
+
+    sorted: Float[np.ndarray, "n e"]
+    mean: Entries
+    density: Entries
+
+    @property
+    def sd(self) -> Entries:
+        """Standard deviations."""
+        return self.sorted.std(axis=0, ddof=1, dtype=np.float64)
+
+    def quantile(self, p: float) -> Entries:
+        """Quantiles at probability p, interpolated between draws."""
+        place = p * (len(self.sorted) - 1)
+        low = math.floor(place)
+        high = min(low + 1, len(self.sorted) - 1)
+        return (self.sorted[low] + (place - low) * (self.sorted[high] - self.sorted[low])).astype(np.float64)
+
+    def log_density(self, y: Entries) -> Entries:
+        """Log density, in nats; `y` is what the block observed."""
+        return self.density
+
+    def crps(self, y: Entries) -> Entries:
+        """CRPS without bias: E|Y - y| - E|Y - Y'| / 2, pairs of different draws."""
+        n = len(self.sorted)
+        weight = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))
+        distance = sum(np.abs(draw - y) for draw in self.sorted) / n
+        spread = sum(w * (draw - self.mean) for w, draw in zip(weight, self.sorted, strict=True))
+        return np.asarray(distance - spread, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How predictives are made.
+
+    Attributes:
+        method: "closed-form", "sampled", or "auto": closed where there is one.
+        of: "rating" for entries, noise included; "mean" for their expectations.
+        n_samples: Draws where the predictive is sampled.
+    """
+
+    method: Method = "auto"
+    of: Of = "rating"
+    n_samples: int = 500
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("method", get_args(Method)), ("of", get_args(Of))):
+            if getattr(self, name) not in allowed:
+                raise PlatewiseError(f"Expected {name} among {allowed}, got {getattr(self, name)!r}. Choose one.")
+        if self.n_samples < 2:
+            raise PlatewiseError(f"Expected at least 2 samples, got {self.n_samples}. Take some hundreds.")
+
+    def is_closed(self, reader: Reader) -> bool:
+        """Whether predictives of this fit are normals with closed-form moments.
+
+        Raises:
+            PlatewiseError: If that was asked for and is not to be had.
+        """
+        closed = self.method != "sampled" and knows_moments(reader)
+        if self.method == "closed-form" and not closed:
+            raise refuse_without_moments(reader)
+        return closed
+
+
+def predictives(reader: Reader, request: Request, settings: Settings) -> Iterator[tuple[Block, Predictive]]:
+    """The predictive distributions of a request's entries, block by block."""
+    if settings.is_closed(reader):
+        for block in request.blocks(reader, MAX_ENTRIES):
+            yield block, _normal(reader, block, settings)
+    else:
+        for block in request.blocks(reader, max(MAX_DRAWN // settings.n_samples, 1)):
+            yield block, _sampled(reader, block, settings)
+
+
+def _normal(reader: Reader, block: Block, settings: Settings) -> NormalPredictive:
+    mean, variance, noise = (_numpy(x) for x in moments(reader, block))
+    return NormalPredictive(mean, np.sqrt(variance + noise * (settings.of == "rating")))
+
+
+def _sampled(reader: Reader, block: Block, settings: Settings) -> SampledPredictive:
+    drawn = np.empty((settings.n_samples, len(block.at)), dtype=np.float32)
+    total = torch.zeros_like(block.batch.value, dtype=torch.float64)
+    density = torch.full_like(total, -math.inf)
+    for i, trace in enumerate(draws(reader, block, settings.n_samples)):
+        site = entry_site(trace, block)
+        draw = site["fn"].sample() if settings.of == "rating" else _expectation(site)
+        drawn[i] = draw.cpu().numpy()
+        total += _expectation_or(site, draw)
+        density = torch.logaddexp(density, site["fn"].log_prob(block.batch.value).double())
+    drawn.sort(axis=0)
+    return SampledPredictive(
+        drawn, _numpy(total) / settings.n_samples, _numpy(density) - math.log(settings.n_samples)
+    )
+
+
+def _expectation(site: dict[str, Any]) -> Tensor:
+    """The mean of a site's distribution.
+
+    Raises:
+        PlatewiseError: If it has none.
+    """
+    mean = _mean(site)
+    if mean is None:
+        raise PlatewiseError(
+            f"Expected a likelihood that knows its mean, got {type(site['fn']).__name__}. Use of='rating'."
+        )
+    return mean
+
+
+def _expectation_or(site: dict[str, Any], draw: Tensor) -> Tensor:
+    mean = _mean(site)
+    return draw if mean is None else mean
+
+
+def _mean(site: dict[str, Any]) -> Tensor | None:
+    try:
+        mean: Tensor = site["fn"].mean
+    except NotImplementedError:
+        return None
+    return mean if bool(mean.isfinite().all()) else None
+
+
+def _numpy(x: Tensor) -> Entries:
+    return x.double().cpu().numpy()

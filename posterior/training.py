@@ -1,0 +1,33 @@
+"""The data that a fit was made on, for the read-outs that need its entries again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import scipy.sparse as sp
+
+from ..data.container import fingerprint, read_h5ad
+from ..data.errors import PlatewiseError
+from ..inference.fitted import Fitted
+
+
+def training_matrix(fitted: Fitted, data: ad.AnnData | Path | str) -> sp.csr_matrix:
+    """The training entries, rows and columns in the fit's order.
+
+    Args:
+        fitted: The fit.
+        data: What it was made on, or the path of the .h5ad.
+
+    Raises:
+        PlatewiseError: If it was made on something else (fingerprints differ).
+    """
+    adata = data if isinstance(data, ad.AnnData) else read_h5ad(data)
+    x: Any = adata.X
+    if not (sp.issparse(x) and x.format == "csr") or fingerprint(adata) != fitted.fingerprint:
+        raise PlatewiseError(
+            "Expected the data that the fit was made on, got others (fingerprints differ). Pass the training part, "
+            "unchanged."
+        )
+    return x

@@ -1,0 +1,41 @@
+"""Every test runs seeded, validated and in float64, with shape annotations checked."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+from jaxtyping import install_import_hook
+
+matplotlib.use("Agg")
+PACKAGES = [f"platewise.{name}" for name in ("data", "models", "guides", "inference", "posterior", "testing")]
+install_import_hook(PACKAGES, "beartype.beartype")
+
+import numpy as np  # noqa: E402
+import pyro  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+UNSEEDED = "PLATEWISE_TEST_UNSEEDED" in os.environ  # a run that looks for lucky seeds
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _numerics():
+    """A fixed seed (unless told otherwise), Pyro's validation, and float64 as the default type."""
+    if not UNSEEDED:
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002 (libraries that still read the global generator)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    with pyro.validation_enabled(True):
+        yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the published data sets; tests that need it are skipped where there is none."""
+    folder = Path(os.environ.get("PLATEWISE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no published data sets in {folder}: set PLATEWISE_TEST_DATA to their folder")
+    return folder
