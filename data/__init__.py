@@ -14,7 +14,7 @@ from .container import (
     row_ids,
     write_h5ad,
 )
-from .download import download
+from .published import download
 from .errors import PlatewiseError
 from .loader import RowLoader
 from .ratings import read_ratings

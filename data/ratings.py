@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from . import movielens
 from .columns import Wanted
 from .container import make_ratings, read_h5ad, require_unstored
-from .download import download, is_published
+from .published import download, is_published
 from .duplicates import Assembled, Duplicates, assemble, check_rule
 from .entries import Entries, collect, entries_of
 from .errors import PlatewiseError

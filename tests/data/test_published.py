@@ -5,7 +5,7 @@ import threading
 import zipfile
 
 import pytest
-from platewise.data import download as downloads
+from platewise.data import published as downloads
 from platewise.data.errors import PlatewiseError
 from platewise.data.ratings import read_ratings
 
