@@ -116,9 +116,7 @@ def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int) -> 
     peer = PEERS[method]
     if find_spec(peer.module) is None:
         return Scores(TITLES[method], problem=f"not installed (pip install {peer.package})")
-    tables = [
-        pd.read_csv(path).iloc[:, :3].set_axis(["user", "item", "rating"], axis=1) for path in (train, test)
-    ]
+    tables = [pd.read_csv(path).iloc[:, :3].set_axis(["user", "item", "rating"], axis=1) for path in (train, test)]
     result = peer.fit_and_predict(*tables, rank, seed)
     y = tables[1]["rating"].to_numpy(np.float64)
     return Scores(

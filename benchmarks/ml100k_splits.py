@@ -17,9 +17,7 @@ FORMS = {"rmse": ".4f", "coverage": ".3f", "log_density": ".3f", "crps": ".4f", 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=data_folder() / "ml-100k", help="holds u1.base, ...")
     parser.add_argument("--ranks", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--methods", nargs="+", choices=list(OURS), default=list(OURS))

@@ -22,17 +22,13 @@ SETTINGS = ["version", "options"]
 
 def options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, default=data_folder() / "ml-1m" / "train.csv.gz")
     parser.add_argument("--test", type=Path, default=data_folder() / "ml-1m" / "test.csv.gz")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...)")
     parser.add_argument("--methods", default=",".join(OURS), help="ours: mean-field, row-block; '' for none")
-    parser.add_argument(
-        "--peers", default=",".join(name for name in PEERS if name not in SLOW), help="'' for none"
-    )
+    parser.add_argument("--peers", default=",".join(name for name in PEERS if name not in SLOW), help="'' for none")
     parser.add_argument("--slow", action="store_true", help="also the peers that take minutes a seed")
     return parser.parse_args()
 

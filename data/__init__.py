@@ -14,9 +14,9 @@ from .container import (
     row_ids,
     write_h5ad,
 )
-from .published import download
 from .errors import PlatewiseError
 from .loader import RowLoader
+from .published import download
 from .ratings import read_ratings
 from .simulate import simulate_ratings
 from .source import Source, source_of

@@ -115,9 +115,7 @@ class RowBatch:
     def blank(cls, n_rows: int, n_cols: int, covariates: Mapping[str, Tensor] | None = None) -> RowBatch:
         """One row with one entry, of value 1: enough to trace a model's sites and their shapes."""
         zero = torch.zeros(1, dtype=torch.long)
-        return cls(
-            zero, torch.tensor([0, 1]), zero, torch.ones(1), n_rows, n_cols, dict(covariates or {})
-        )
+        return cls(zero, torch.tensor([0, 1]), zero, torch.ones(1), n_rows, n_cols, dict(covariates or {}))
 
 
 class _RowPlate(pyro.plate):

@@ -75,9 +75,7 @@ def choose_columns(available: Sequence[str], wanted: Wanted, label: str) -> Colu
     rating = _choose("rating", available, wanted.rating, label)
     chosen = Columns(user, item, rating, _choose_timestamp(available, wanted.timestamp, label))
     if len(set(chosen.roles().values())) < len(chosen.roles()):
-        raise PlatewiseError(
-            f"Expected a column for each role, got one used twice in {label}: {chosen.roles()}."
-        )
+        raise PlatewiseError(f"Expected a column for each role, got one used twice in {label}: {chosen.roles()}.")
     return chosen
 
 
@@ -107,8 +105,7 @@ def _asked(role: str, available: Sequence[str], asked: str | int, label: str) ->
     if isinstance(asked, int) and 0 <= asked < len(available):
         return available[asked]
     raise PlatewiseError(
-        f"Expected a column {asked!r} of {role}s in {label}, got the columns {', '.join(available)}. "
-        "Name one of these."
+        f"Expected a column {asked!r} of {role}s in {label}, got the columns {', '.join(available)}. Name one of these."
     )
 
 

@@ -91,9 +91,7 @@ def _as_csr(X: Any, timestamp: np.ndarray | None) -> tuple[sp.csr_matrix, np.nda
     if not x.has_sorted_indices:
         x, stamps = _sorted(x, stamps)
     if not x.has_canonical_format:
-        raise PlatewiseError(
-            "Expected each entry once, got duplicate entries. Use read_ratings(..., duplicates=...)."
-        )
+        raise PlatewiseError("Expected each entry once, got duplicate entries. Use read_ratings(..., duplicates=...).")
     return x, stamps
 
 
@@ -111,9 +109,7 @@ def _names(ids: Iterable[object], n: int, of: str) -> tuple[np.ndarray, IdKind]:
     index = pd.Index(names)
     if not index.is_unique:
         twice = index[index.duplicated()][0]
-        raise PlatewiseError(
-            f"Expected {of} that are unique, got {twice!r} more than once. Merge them first."
-        )
+        raise PlatewiseError(f"Expected {of} that are unique, got {twice!r} more than once. Merge them first.")
     return names, kind
 
 

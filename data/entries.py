@@ -120,9 +120,7 @@ class _Reading:
             if _is_text(column.type) or pa.types.is_date(column.type):
                 column = pc.cast(column, pa.timestamp("us"))
             if pa.types.is_timestamp(column.type):
-                column = pc.cast(
-                    pc.cast(column, pa.timestamp("s", tz=column.type.tz), safe=False), pa.int64()
-                )
+                column = pc.cast(pc.cast(column, pa.timestamp("s", tz=column.type.tz), safe=False), pa.int64())
             return pc.cast(column, pa.int64(), safe=False).to_numpy(zero_copy_only=False)
         except pa.ArrowException as error:
             raise PlatewiseError(
@@ -186,9 +184,7 @@ def _missing(column: pa.Array) -> int | None:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
-    )
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
 def entries_of(matrix: sp.coo_matrix) -> Entries:

@@ -78,9 +78,7 @@ def _kind_of(type_: type, of: str) -> IdKind:
         return "str"
     if issubclass(type_, numbers.Real | np.number) and not issubclass(type_, bool | np.bool_):
         return "int"
-    raise PlatewiseError(
-        f"Expected {of} that are integers or text, got {type_.__name__}. Convert them first."
-    )
+    raise PlatewiseError(f"Expected {of} that are integers or text, got {type_.__name__}. Convert them first.")
 
 
 def mixed_ids(of: str) -> PlatewiseError:
@@ -92,9 +90,7 @@ def mixed_ids(of: str) -> PlatewiseError:
 
 def fractional_ids(of: str) -> PlatewiseError:
     """The error for numbers that are no whole numbers in a column of ids."""
-    return PlatewiseError(
-        f"Expected {of} that are integers or text, got fractional numbers. Is it the right column?"
-    )
+    return PlatewiseError(f"Expected {of} that are integers or text, got fractional numbers. Is it the right column?")
 
 
 class Codebook:
@@ -129,9 +125,7 @@ class Codebook:
         used = np.flatnonzero(np.bincount(indices, minlength=len(column.dictionary)))
         codes = self._codes
         known = np.empty(len(column.dictionary), dtype=np.int32)
-        known[used] = [
-            codes.setdefault(value, len(codes)) for value in column.dictionary.take(used).to_pylist()
-        ]
+        known[used] = [codes.setdefault(value, len(codes)) for value in column.dictionary.take(used).to_pylist()]
         return known[indices]
 
     def _kind(self, type_: pa.DataType) -> IdKind:
@@ -139,9 +133,7 @@ class Codebook:
             return "str"
         if pa.types.is_integer(type_) or pa.types.is_floating(type_):
             return "int"
-        raise PlatewiseError(
-            f"Expected {self._of} that are integers or text, got {type_}. Convert them first."
-        )
+        raise PlatewiseError(f"Expected {self._of} that are integers or text, got {type_}. Convert them first.")
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Sorted ids, and where each code went.

@@ -77,13 +77,9 @@ def _first_lines(source: Source, n: int = 5) -> list[tuple[int, str]]:
 def unreadable(source: Source, error: Exception) -> PlatewiseError:
     """The error for a file whose bytes cannot be read as text."""
     if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
-        return PlatewiseError(
-            f"Expected text in UTF-8, got other bytes: {source.label}. Convert the file first."
-        )
+        return PlatewiseError(f"Expected text in UTF-8, got other bytes: {source.label}. Convert the file first.")
     reason = " ".join(str(error).split())
-    return PlatewiseError(
-        f"Expected a whole file, got {reason!r}: {source.label}. Make or download it again."
-    )
+    return PlatewiseError(f"Expected a whole file, got {reason!r}: {source.label}. Make or download it again.")
 
 
 def _delimiter(lines: list[str]) -> str:

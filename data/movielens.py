@@ -127,16 +127,12 @@ def _movies(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
 
 
 def _users_dat(text: str) -> pd.DataFrame:
-    users = pd.DataFrame(
-        [row[:5] for row in _lines(text, "::")], columns=["id", "gender", "age", "occupation", "zip"]
-    )
+    users = pd.DataFrame([row[:5] for row in _lines(text, "::")], columns=["id", "gender", "age", "occupation", "zip"])
     return users.astype({"age": np.int64, "occupation": np.int64})
 
 
 def _u_user(text: str) -> pd.DataFrame:
-    users = pd.DataFrame(
-        [row[:5] for row in _lines(text, "|")], columns=["id", "age", "gender", "occupation", "zip"]
-    )
+    users = pd.DataFrame([row[:5] for row in _lines(text, "|")], columns=["id", "age", "gender", "occupation", "zip"])
     return users.astype({"age": np.int64})[["id", "gender", "age", "occupation", "zip"]]
 
 

@@ -140,9 +140,7 @@ def archive(path: str | Path) -> Place:
             f"Expected a whole zip archive, got a damaged or truncated one: {path}. Download it again."
         ) from error
     members = tuple(
-        info.filename
-        for info in opened.infolist()
-        if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        info.filename for info in opened.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")
     )
     opened.close()
     return Place(os.fspath(path), members, lambda member: _open_member(path, member))

@@ -85,9 +85,7 @@ def download(
         return Path(_retrieve(url, published, Path(cache or pooch.os_cache("platewise")), progress))
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
-        raise PlatewiseError(
-            f"Expected a file at {url}, got HTTP status {status}. Check the base URL."
-        ) from error
+        raise PlatewiseError(f"Expected a file at {url}, got HTTP status {status}. Check the base URL.") from error
     except requests.RequestException as error:
         raise PlatewiseError(
             f"Expected a connection to {url}, got {type(error).__name__}. Go online, name another server in "
@@ -99,9 +97,7 @@ def download(
             "Try again; a proxy may have answered in its place."
         ) from error
     except OSError as error:
-        raise PlatewiseError(
-            f"Expected to write {published.file}, got: {error}. Is the disk full?"
-        ) from error
+        raise PlatewiseError(f"Expected to write {published.file}, got: {error}. Is the disk full?") from error
 
 
 def _published(name: str) -> Published:

@@ -14,11 +14,11 @@ import scipy.sparse as sp
 from . import movielens
 from .columns import Wanted
 from .container import make_ratings, read_h5ad, require_unstored
-from .published import download, is_published
 from .duplicates import Assembled, Duplicates, assemble, check_rule
 from .entries import Entries, collect, entries_of
 from .errors import PlatewiseError
 from .places import Place, Source, archive, file_source, folder
+from .published import download, is_published
 from .tables import FrameTable, ParquetTable, Table
 from .text import TextTable
 

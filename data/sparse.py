@@ -63,7 +63,9 @@ class SparseRows:
         out: Tensor = _Product.apply(x, self, weight)
         return out
 
-    def dots(self, u: Float[Tensor, "b k"], v: Float[Tensor, "n_cols k"], row: Int[Tensor, " e"]) -> Float[Tensor, " e"]:
+    def dots(
+        self, u: Float[Tensor, "b k"], v: Float[Tensor, "n_cols k"], row: Int[Tensor, " e"]
+    ) -> Float[Tensor, " e"]:
         """`u[row] . v[col]` of each entry; the backward pass is two sparse products."""
         out: Tensor = _Dots.apply(u, v, self, row)
         return out
@@ -101,9 +103,7 @@ class _Dots(torch.autograd.Function):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, sparse: SparseRows, index: Tensor, dim: int, by_row: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, sparse: SparseRows, index: Tensor, dim: int, by_row: bool) -> Tensor:
         ctx.sparse, ctx.dim, ctx.by_row = sparse, dim, by_row
         return x.index_select(dim, index)
 

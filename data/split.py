@@ -46,8 +46,7 @@ def split_entries(
     n_test = int(np.count_nonzero(in_test))
     if n_test in (0, len(in_test)):
         raise PlatewiseError(
-            f"Expected two parts with entries, got {n_test} of {len(in_test)} in the test part. "
-            "Change its share."
+            f"Expected two parts with entries, got {n_test} of {len(in_test)} in the test part. Change its share."
         )
     return _part(adata, ~in_test), _part(adata, in_test)
 

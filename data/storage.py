@@ -44,9 +44,7 @@ def write_h5ad(adata: ad.AnnData, path: str | Path, *, force: bool = False) -> N
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise PlatewiseError(
-            f"Expected to write {path}, got: {reason}. Is the disk full or read-only?"
-        ) from error
+        raise PlatewiseError(f"Expected to write {path}, got: {reason}. Is the disk full or read-only?") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,9 +54,7 @@ def _name_beside(path: Path) -> Path:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise PlatewiseError(
-            f"Expected to write {path}, got: {error.strerror}. Choose another folder."
-        ) from error
+        raise PlatewiseError(f"Expected to write {path}, got: {error.strerror}. Choose another folder.") from error
     os.close(handle)
     os.chmod(name, 0o666 & ~_umask())
     return Path(name)
@@ -104,9 +100,7 @@ def _read(path: Path) -> ad.AnnData:
         got = "a folder" if path.is_dir() else "no such file"
         raise PlatewiseError(f"Expected an .h5ad file, got {got}: {path}. Check the path.")
     if not h5py.is_hdf5(path):
-        raise PlatewiseError(
-            f"Expected an .h5ad file, got something else: {path}. Make one with `platewise ingest`."
-        )
+        raise PlatewiseError(f"Expected an .h5ad file, got something else: {path}. Make one with `platewise ingest`.")
     try:
         return ad.read_h5ad(path)
     except Exception as error:  # anndata and h5py raise a dozen types on a damaged file
@@ -122,9 +116,7 @@ def _share_structure(adata: ad.AnnData) -> None:
     if not all(isinstance(m, sp.csr_matrix | sp.csr_array) for m in (x, stamps)):
         return
     if np.array_equal(x.indptr, stamps.indptr) and np.array_equal(x.indices, stamps.indices):
-        adata.layers["timestamp"] = sp.csr_matrix(
-            (stamps.data, x.indices, x.indptr), shape=x.shape, copy=False
-        )
+        adata.layers["timestamp"] = sp.csr_matrix((stamps.data, x.indices, x.indptr), shape=x.shape, copy=False)
 
 
 def fingerprint(adata: Any) -> str:

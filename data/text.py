@@ -63,9 +63,7 @@ class TextTable:
         separator = UNIT_SEPARATOR if layout.delimiter == "::" else layout.delimiter
         return pa_csv.open_csv(
             stream,
-            read_options=pa_csv.ReadOptions(
-                column_names=list(layout.names), skip_rows=layout.skip, block_size=_BLOCK
-            ),
+            read_options=pa_csv.ReadOptions(column_names=list(layout.names), skip_rows=layout.skip, block_size=_BLOCK),
             parse_options=pa_csv.ParseOptions(
                 delimiter=separator, quote_char=False if layout.delimiter == "::" else '"'
             ),

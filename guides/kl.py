@@ -30,5 +30,3 @@ def kl_block_normal(q: MultivariateNormal, p: Independent) -> Tensor:
     squares = (variance + (q.loc - prior.loc).square()) / prior.variance
     log_ratio = prior.scale.log() - q.scale_tril.diagonal(dim1=-2, dim2=-1).log()
     return (0.5 * (squares - 1) + log_ratio).sum(-1)
-
-

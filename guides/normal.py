@@ -48,9 +48,7 @@ class NormalGuide(nn.Module, ABC):
     ) -> Distribution:
         """Distribution over vectors from unconstrained numbers; zeros mean independent `Normal(loc, 0.3 unit)`."""
 
-    def setup(
-        self, model: Any, batch: RowBatch, starts: Mapping[str, Start] | None = None
-    ) -> None:
+    def setup(self, model: Any, batch: RowBatch, starts: Mapping[str, Start] | None = None) -> None:
         """Make the parameters for a model's latent sites.
 
         Args:

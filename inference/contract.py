@@ -49,8 +49,8 @@ def _same_sites(p: Trace, q: Trace) -> None:
     extra = {name for name in extra if not q.nodes[name]["infer"].get("is_auxiliary")}
     if missing or extra:
         raise PlatewiseError(
-            f"Expected the guide to sample the model's latent sites {sorted(latent_sites(p))}, got {sorted(latent_sites(q))}. "
-            "Add or remove sites in the guide."
+            f"Expected the guide to sample the model's latent sites {sorted(latent_sites(p))}, got "
+            f"{sorted(latent_sites(q))}. Add or remove sites in the guide."
         )
 
 

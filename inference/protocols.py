@@ -27,9 +27,7 @@ class Initialises(Protocol):
 class SetsUp(Protocol):
     """A guide that makes its parameters once it sees the model."""
 
-    def setup(
-        self, model: Any, batch: RowBatch, starts: Mapping[str, tuple[Tensor, Tensor]] | None = None
-    ) -> None:
+    def setup(self, model: Any, batch: RowBatch, starts: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> None:
         """Make parameters for the model's latent sites."""
 
 

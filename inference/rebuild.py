@@ -16,9 +16,10 @@ from .protocols import SetsUp
 
 
 def described(module: nn.Module) -> dict[str, Any]:
-    """Class and settings of a module: `config` holds the arguments that make one like it."""
+    """Class of a module and, of Platewise's own, its settings: the arguments that make one like it."""
     own = type(module)
-    return {"class": f"{own.__module__}:{own.__qualname__}", "config": getattr(module, "config", {})}
+    config = getattr(module, "config", {}) if own.__module__.startswith("platewise.") else {}
+    return {"class": f"{own.__module__}:{own.__qualname__}", "config": config}
 
 
 def rebuild(

@@ -135,9 +135,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
         )
     missing = {*_PLAIN, "model", "guide", "data", "dtype", "files"} - set(config)
     if missing:
-        raise PlatewiseError(
-            f"Expected {CONFIG} to hold {sorted(missing)[0]!r}, got none: {path}. Fit again."
-        )
+        raise PlatewiseError(f"Expected {CONFIG} to hold {sorted(missing)[0]!r}, got none: {path}. Fit again.")
     return config
 
 
@@ -167,9 +165,7 @@ def _config(fitted: Fitted, data: Path | str | None, from_disk: bool) -> dict[st
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray | Tensor):
         return value.tolist()
-    raise PlatewiseError(
-        f"Expected settings that JSON can hold, got {type(value).__name__}. Use plain numbers."
-    )
+    raise PlatewiseError(f"Expected settings that JSON can hold, got {type(value).__name__}. Use plain numbers.")
 
 
 def _with_tuples(value: Any) -> Any:
@@ -195,14 +191,13 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         save_file(apart, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    path.chmod(0o666 & path.parent.stat().st_mode)  # safetensors would keep it to its owner
 
 
 def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
     for file in FILES:
         if not (path / file).is_file():
-            raise PlatewiseError(
-                f"Expected {file} in the run directory {path}, got none. Copy it again, or fit again."
-            )
+            raise PlatewiseError(f"Expected {file} in the run directory {path}, got none. Copy it again, or fit again.")
         got, expected = (path / file).stat().st_size, config["files"].get(file)
         if got != expected:
             raise PlatewiseError(

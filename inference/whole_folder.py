@@ -64,9 +64,7 @@ def whole_folder(path: Path | str, *, force: bool = False, mark: str) -> Iterato
         _swap(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise PlatewiseError(
-            f"Expected to write {path}, got: {reason}. Is the disk full or read-only?"
-        ) from error
+        raise PlatewiseError(f"Expected to write {path}, got: {reason}. Is the disk full or read-only?") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

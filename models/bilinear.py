@@ -59,9 +59,7 @@ def shifted(block: Block, by: Block) -> Block:
     return Block(mean, block.cov + F.pad(by.cov.reshape(1, 1), (d - 1, 0, d - 1, 0)))
 
 
-def expected_squared_error(
-    batch: RowBatch, target: Float[Tensor, " e"], user: Block, item: Block
-) -> Float[Tensor, ""]:
+def expected_squared_error(batch: RowBatch, target: Float[Tensor, " e"], user: Block, item: Block) -> Float[Tensor, ""]:
     """Sum over a batch's entries of E[(target - a_i - b_j - A_i . B_j)^2].
 
     Args:
@@ -125,7 +123,7 @@ def _with_one(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return torch.cat([x[:, :-1], torch.ones_like(x[:, -1:])], 1)
 
 
-def _without_bias(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+def _without_bias(x: Float[Tensor, n * d]) -> Float[Tensor, n * d]:
     """Arrays with zero in place of the last entries along the last axis."""
     return F.pad(x[..., :-1], (0, 1))
 

@@ -20,9 +20,7 @@ from platewise.data.errors import PlatewiseError
 
 @pytest.fixture
 def ratings():
-    x = sp.csr_matrix(
-        (np.array([1, 0, 5, 2], np.float32), np.array([0, 2, 1, 2]), [0, 2, 2, 4]), shape=(3, 3)
-    )
+    x = sp.csr_matrix((np.array([1, 0, 5, 2], np.float32), np.array([0, 2, 1, 2]), [0, 2, 2, 4]), shape=(3, 3))
     var = pd.DataFrame({"title": ["A", "B", ""]})
     obs = pd.DataFrame({"age": [1, 2, 3]})
     return make_ratings(x, [7, 5, 10], ["x", "y", "z"], obs=obs, var=var, timestamp=np.array([4, 3, 2, 1]))

@@ -27,8 +27,7 @@ RELEASES = {
     "25m": {
         "ratings.csv": b"userId,movieId,rating,timestamp\n22,242,1.0,878887116\n"
         b"196,242,3.0,881250949\n22,51,2.0,880606923\n",
-        "movies.csv": b"movieId,title,genres\n"
-        + '51,Citron été (1990),Comedy\n242,"Kolya (1996)",Comedy\n'.encode(),
+        "movies.csv": b"movieId,title,genres\n" + '51,Citron été (1990),Comedy\n242,"Kolya (1996)",Comedy\n'.encode(),
         "tags.csv": b"userId,movieId,tag,timestamp\n",
     },
 }

@@ -28,9 +28,7 @@ FRAME = pd.DataFrame(
 
 def as_frame(adata):
     coo = adata.X.tocoo()
-    frame = pd.DataFrame(
-        {"user": row_ids(adata)[coo.row], "item": col_ids(adata)[coo.col], "rating": coo.data}
-    )
+    frame = pd.DataFrame({"user": row_ids(adata)[coo.row], "item": col_ids(adata)[coo.col], "rating": coo.data})
     if "timestamp" in adata.layers:
         frame["timestamp"] = adata.layers["timestamp"].data
     return frame
