@@ -157,7 +157,7 @@ class RowLoader:
         part = self.source.take(rows)
         covariates = {name: _tensor(x[rows], self.dtype) for name, x in self.covariates.items()}
         crow, col = (torch.from_numpy(a.astype(np.int64)) for a in (part.indptr, part.indices))
-        value = _tensor(part.data, self.dtype)
+        value = torch.from_numpy(part.data).to(self.dtype)
         n_rows, n_cols = self.source.shape
         batch = RowBatch(torch.from_numpy(rows.astype(np.int64)), crow, col, value, n_rows, n_cols, covariates)
         return batch.to(self.device)

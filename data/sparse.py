@@ -6,6 +6,7 @@ with a CSR matrix does the same sum row by row, on CPU (MKL) and GPU (cuSPARSE) 
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cached_property
 from typing import Any
@@ -32,16 +33,8 @@ class SparseRows:
 
     @cached_property
     def _by_column(self) -> tuple[Tensor, Tensor, Tensor]:
-        """CSR of the transpose, and the order that takes entries to it."""
-        order = torch.arange(len(self.col), dtype=torch.int32)
-        arrays = (order.numpy(), self.col.cpu().numpy(), self.crow.cpu().numpy())
-        by_column = sp.csr_array(arrays, shape=self.shape).tocsc()
-        device = self.col.device
-        indptr, indices, order = (
-            torch.from_numpy(np.asarray(a, dtype=np.int32)).to(device)
-            for a in (by_column.indptr, by_column.indices, by_column.data)
-        )
-        return indptr, indices, order.long()
+        """CSR of the transpose (indptr, indices), and the order that takes entries to it."""
+        return _transpose_on_cpu(self) if self.col.device.type == "cpu" else _transpose_on_device(self)
 
     def matrix(self, value: Float[Tensor, " e"]) -> Tensor:
         """The batch with these values, (b, n_cols), as a torch CSR tensor."""
@@ -111,9 +104,29 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Each row's or column's sum of the gradients of its entries, with the other axes as columns."""
         moved = grad.movedim(ctx.dim, 0)
-        flat = moved.reshape(len(moved), -1)
+        flat = moved.reshape(len(moved), math.prod(moved.shape[1:]))
         summed = _segment_sum(ctx.sparse, flat.contiguous(), ctx.by_row)
-        return summed.reshape(-1, *moved.shape[1:]).movedim(0, ctx.dim), None, None, None, None
+        return summed.reshape(len(summed), *moved.shape[1:]).movedim(0, ctx.dim), None, None, None, None
+
+
+def _transpose_on_cpu(sparse: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
+    """A counting sort, by scipy: several times as fast as sorting."""
+    order = np.arange(len(sparse.col), dtype=np.int32)
+    arrays = (order, sparse.col.numpy(), sparse.crow.numpy())
+    by_column = sp.csr_array(arrays, shape=sparse.shape).tocsc()
+    parts = (by_column.indptr, by_column.indices, by_column.data)
+    indptr, indices, order_ = (torch.from_numpy(np.asarray(part, dtype=np.int32)) for part in parts)
+    return indptr, indices, order_.long()
+
+
+def _transpose_on_device(sparse: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
+    """A stable sort of the columns, without waiting for the device."""
+    col, order = sparse.col.sort(stable=True)
+    starts = torch.arange(sparse.shape[1] + 1, device=col.device, dtype=col.dtype)
+    indptr = torch.searchsorted(col, starts, out_int32=True)
+    local = torch.arange(sparse.shape[0], device=col.device, dtype=col.dtype)
+    row = torch.repeat_interleave(local, sparse.crow.diff(), output_size=len(col))
+    return indptr, row[order], order
 
 
 def _segment_sum(sparse: SparseRows, x: Float[Tensor, "e k"], by_row: bool) -> Tensor:

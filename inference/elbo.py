@@ -53,7 +53,9 @@ class SampledELBO(nn.Module):
         if self.particles == 1:
             return nullcontext()
         if self._nesting is None:
-            self._nesting = plate_nesting(poutine.trace(self.guide).get_trace(batch))
+            q = poutine.trace(self.guide).get_trace(batch)
+            p = poutine.trace(poutine.replay(self.model, q)).get_trace(batch)
+            self._nesting = max(plate_nesting(q), plate_nesting(p))
         return pyro.plate("particles", self.particles, dim=-1 - self._nesting)
 
 
@@ -129,7 +131,9 @@ def _divergences(q: Trace, p: Trace) -> Iterator[Tensor]:
                 f"Expected guide site {name!r} to be reparameterised, got {type(site['fn']).__name__} without rsample. "
                 "Use a family that has it, or sum the site out."
             )
-        if same_order:
+        if name not in p.nodes:  # auxiliary: the guide's own
+            yield _log_prob(site)
+        elif same_order:
             yield divergence(site["fn"], p.nodes[name], site["value"])
         else:
             yield _log_prob(site) - _log_prob(p.nodes[name])

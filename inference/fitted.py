@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,8 +75,11 @@ class Fitted:
 
     @property
     def elbo(self) -> float:
-        """The bound at the end of the fit, in nats: a lower bound of the log evidence, estimated over an epoch."""
-        return float(self.history["elbo"].iloc[-1])
+        """The bound at the end of the fit, in nats: a lower bound of the log evidence, estimated over an epoch.
+
+        NaN before the end of the first epoch.
+        """
+        return float(self.history["elbo"].iloc[-1]) if len(self.history) else math.nan
 
     def blank_batch(self) -> RowBatch:
         """One row with one entry, for finding the model's sites."""

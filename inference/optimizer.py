@@ -12,13 +12,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
 class RowAdam(torch.optim.Optimizer):
     """Adam on the rows that a step touched; the others, and their moments, stay as they are.
 
-    A row counts its own steps: its bias correction is that of the times it was seen.
+    A row counts its own steps: its bias correction is that of the times it was seen. A row that stands twice in a
+    gradient must carry its total both times (`merge_rows`).
 
     Source:
         Kingma and Ba (2015), Adam, applied by rows.
@@ -59,6 +61,23 @@ class RowAdam(torch.optim.Optimizer):
         return self.state[table]
 
 
+def merge_rows(grad: Tensor) -> tuple[Int[Tensor, " k"], Float[Tensor, "k width"], Int[Tensor, " k"]]:
+    """Add up the gradients of rows that were looked up more than once, without waiting for the device.
+
+    `coalesce` would wait, to learn how many rows there are. Here repeated rows stay, each to be given the same total.
+
+    Args:
+        grad: Sparse gradient of a table, with k looked-up rows.
+
+    Returns:
+        The rows, sorted; the totals, one per distinct row and zeros after them; and where each row's total stands.
+    """
+    rows, order = grad._indices()[0].sort()
+    values = grad._values()[order]
+    segment = torch.cat([rows.new_zeros(1), (rows.diff() != 0).long()]).cumsum(0)
+    return rows, torch.zeros_like(values).index_add_(0, segment, values), segment
+
+
 class PairedAdam:
     """Dense Adam and `RowAdam` as one.
 
@@ -93,12 +112,12 @@ class PairedAdam:
 
     def step(self, lr: float) -> Tensor:
         """Clip and update; return whether the gradient was finite, on the device."""
-        for p in self.rows:
-            if p.grad is not None:
-                p.grad = p.grad.coalesce()
-        grads = [p.grad._values() if p.grad.is_sparse else p.grad for p in self.named.values() if p.grad is not None]
+        merged = {p: merge_rows(p.grad) for p in self.rows if p.grad is not None}
+        grads = [p.grad for p in self.dense if p.grad is not None] + [summed for _, summed, _ in merged.values()]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         torch._foreach_mul_(grads, (self.clip_norm / norm).clamp(max=1.0))
+        for p, (rows, summed, segment) in merged.items():
+            p.grad = torch.sparse_coo_tensor(rows[None], summed[segment], p.shape, check_invariants=False)
         skip = ~norm.isfinite()
         self.skipped += skip
         for part in self.parts:
