@@ -22,7 +22,7 @@ class MeanFieldNormal(NormalGuide):
         return 2 * d
 
     def block(
-        self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*n d"], unit: Float[Tensor, "*n d"]
+        self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Independent normals over vectors (..., d)."""
         d = loc.shape[-1]

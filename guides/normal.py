@@ -23,7 +23,7 @@ from ..data.sites import Plate, latent_sites, plate_of
 from . import kl as kl  # registers the divergence of a block from its prior
 from .row_table import SiteTable, Start
 
-INITIAL_SCALE = 0.3  # of q, and of the random start of vector sites, in prior standard deviations
+INITIAL_SCALE = 0.3  # of q at the start, in prior standard deviations
 
 
 class NormalGuide(nn.Module, ABC):
@@ -44,7 +44,7 @@ class NormalGuide(nn.Module, ABC):
 
     @abstractmethod
     def block(
-        self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*n d"], unit: Float[Tensor, "*n d"]
+        self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Distribution over vectors from unconstrained numbers; zeros mean independent `Normal(loc, 0.3 unit)`."""
 
@@ -61,10 +61,10 @@ class NormalGuide(nn.Module, ABC):
         for name, site in latent_sites(trace).items():
             table = SiteTable(name, site, plate_of(site, trace, batch), batch, (starts or {}).get(name))
             raw = torch.zeros(table.n, self.width(table.d) if table.event_shape else 2)
-            if table.event_shape:  # vectors start apart from each other, scalars at their prior's mean
-                raw[:, : table.d].normal_(0, INITIAL_SCALE)
+            if table.event_shape:  # vectors start at a draw from the prior, to break symmetries; scalars at its mean
+                raw[:, : table.d].normal_()
             table.allocate(raw)
-            self.tables[name.replace(".", "/")] = table  # a module's name may hold no dot
+            self.tables[_module_name(name)] = table
 
     def posterior(self, batch: RowBatch) -> dict[str, Distribution]:
         """The distribution of each site: of the batch's rows for row sites, of all elements for the others."""
@@ -77,7 +77,9 @@ class NormalGuide(nn.Module, ABC):
         for table in self._tables():
             with ExitStack() as stack:
                 for frame in table.frames:
-                    stack.enter_context(plates.setdefault(frame[0], _plate(table.plate, frame, batch)))
+                    if frame[0] not in plates:  # a plate is a site too: made once
+                        plates[frame[0]] = _plate(table.plate, frame, batch)
+                    stack.enter_context(plates[frame[0]])
                 values[table.name] = pyro.sample(table.name, self._distribution(table, batch))
         return values
 
@@ -90,6 +92,12 @@ class NormalGuide(nn.Module, ABC):
             return table.shaped(self.block(raw, table.loc, table.unit))
         loc, unit = table.loc[..., 0], table.unit[..., 0]
         return table.shaped(dist.Normal(loc + unit * raw[..., 0], INITIAL_SCALE * unit * raw[..., 1].exp()))
+
+
+def _module_name(site: str) -> str:
+    """A site's name as a module may have it: without dots, and not that of one of `ModuleDict`'s methods."""
+    name = site.replace(".", "/")
+    return f"{name}/" if hasattr(nn.ModuleDict, name) else name
 
 
 def _plate(kind: Plate, frame: tuple[str, int, int], batch: RowBatch) -> pyro.plate:

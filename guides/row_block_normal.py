@@ -23,7 +23,7 @@ class RowBlockNormal(NormalGuide):
         return d + d * (d + 1) // 2
 
     def block(
-        self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*n d"], unit: Float[Tensor, "*n d"]
+        self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Multivariate normals over vectors (..., d), with Cholesky factor L = diag(scale) (I + lower triangle)."""
         d = loc.shape[-1]

@@ -68,7 +68,10 @@ class SiteTable(nn.Module):
     def raw(self, batch: RowBatch) -> Float[Tensor, "... width"]:
         """Parameters of the batch's elements, one axis for each plate."""
         if self.plate == "rows":
+            self._refuse_other_size(batch.n_rows)
             return self.table(batch.rows)
+        if self.plate == "cols":
+            self._refuse_other_size(batch.n_cols)
         return self.dense.reshape(*self.batch_shape, self.dense.shape[-1])
 
     @property
@@ -93,11 +96,24 @@ class SiteTable(nn.Module):
             transforms.append(self.bijection)
         return TransformedDistribution(base, transforms) if transforms else base
 
+    def _refuse_other_size(self, size: int) -> None:
+        made_for = self.n if self.plate == "rows" else self.batch_shape[-1]
+        if made_for != size:
+            raise PlatewiseError(
+                f"Expected a matrix with {made_for} {self.plate}, for which the guide was made, got one with {size}. "
+                "Make a new guide."
+            )
+
     def _refuse_unfit(self) -> None:
         if self.support.is_discrete:
             raise PlatewiseError(
                 f"Expected continuous latent sites, got {self.name!r} with support {self.support}. Sum it out in the "
                 "model, or write a guide for it."
+            )
+        if self.plate == "entries":
+            raise PlatewiseError(
+                f"Expected latent sites of rows, columns or the whole, got {self.name!r} in the plate of entries. Sum "
+                "it out in the model, or write a guide for it."
             )
         if self.plate == "rows" and len(self.frames) > 1:
             names = ", ".join(frame[0] for frame in self.frames)
