@@ -1,5 +1,7 @@
 """What the world hands us, as AnnData, and mini-batches of its rows."""
 
+import pyro
+
 from .batches import RowBatch
 from .container import (
     as_name,
@@ -21,6 +23,9 @@ from .ratings import read_ratings
 from .simulate import simulate_ratings
 from .source import Source, source_of
 from .split import split_entries
+
+# No global parameter store: several fits live in one process. Here, so that it holds before any model is made.
+pyro.settings.set(module_local_params=True)
 
 __all__ = [
     "PlatewiseError",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -43,7 +43,7 @@ class MemoryRows:
         PlatewiseError: If `matrix` is not sparse by rows.
     """
 
-    def __init__(self, matrix: sp.csr_matrix) -> None:
+    def __init__(self, matrix: Any) -> None:
         if not (sp.issparse(matrix) and matrix.format == "csr"):
             got = getattr(matrix, "format", type(matrix).__name__)
             raise PlatewiseError(f"Expected a CSR matrix in X, got {got}. Convert with scipy.sparse.csr_matrix(X).")
@@ -65,7 +65,7 @@ class DiskRows:
     """
 
     def __init__(self, path: Path | str) -> None:
-        group = h5py.File(path, "r")["X"]
+        group = _open(path)
         if group.attrs.get("encoding-type") != "csr_matrix":
             raise PlatewiseError(
                 f"Expected a CSR matrix in X of {path}, got {group.attrs.get('encoding-type')}. "
@@ -103,7 +103,7 @@ class DiskRows:
         """Blocks in random order, rows shuffled within windows of `WINDOW_BLOCKS` blocks."""
         blocks = rng.permutation(math.ceil(self.shape[0] / BLOCK_ROWS))
         windows = np.array_split(blocks, math.ceil(len(blocks) / WINDOW_BLOCKS))
-        rows = [np.concatenate([self._rows_of(b) for b in window]) for window in windows]
+        rows = [np.concatenate([self._rows_of(b) for b in window.tolist()]) for window in windows]
         return np.concatenate([rng.permutation(window) for window in rows])
 
     def _rows_of(self, block: int) -> np.ndarray:
@@ -134,6 +134,8 @@ class RowLoader:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise PlatewiseError(f"Expected a seed of at least 0, got {self.seed}.")
         if self.batch_rows < 1:
             raise PlatewiseError(f"Expected at least 1 row a batch, got {self.batch_rows}.")
 
@@ -142,15 +144,23 @@ class RowLoader:
         return math.ceil(self.source.shape[0] / self.batch_rows)
 
     def epoch(self, k: int, start: int = 0) -> Iterator[RowBatch]:
-        """The batches of epoch `k`, in random order, from batch `start` on."""
+        """The batches of epoch `k`, in random order, from batch `start` on; the rows of each in ascending order.
+
+        Order within a batch matters to Pyro: it takes the parameters of a plate seen whole to be in order already.
+        """
         order = self.source.order(np.random.default_rng([self.seed, k]))
         for rows in np.array_split(order, len(self))[start:]:
-            yield self.batch(rows)
+            yield self.batch(np.sort(rows))
 
     def in_order(self) -> Iterator[RowBatch]:
         """All rows once, first to last."""
         for rows in np.array_split(np.arange(self.source.shape[0]), len(self)):
             yield self.batch(rows)
+
+    def look(self, n_rows: int) -> RowBatch:
+        """Some random rows, at least a batch's worth, to choose starting values by."""
+        order = self.source.order(np.random.default_rng([self.seed, 0]))
+        return self.batch(np.sort(order[: max(n_rows, math.ceil(len(order) / len(self)))]))
 
     def batch(self, rows: np.ndarray) -> RowBatch:
         """The batch of these rows."""
@@ -161,6 +171,18 @@ class RowLoader:
         n_rows, n_cols = self.source.shape
         batch = RowBatch(torch.from_numpy(rows.astype(np.int64)), crow, col, value, n_rows, n_cols, covariates)
         return batch.to(self.device)
+
+
+def _open(path: Path | str) -> Any:
+    """The matrix of an .h5ad on disk."""
+    if not Path(path).is_file():
+        raise PlatewiseError(f"Expected an .h5ad file, got no such file: {path}. Check the path.")
+    try:
+        return h5py.File(path, "r")["X"]
+    except (OSError, KeyError) as error:
+        raise PlatewiseError(
+            f"Expected a whole .h5ad file with a matrix X, got another or a damaged one: {path}. Make it again."
+        ) from error
 
 
 def _tensor(x: np.ndarray, dtype: torch.dtype) -> Tensor:

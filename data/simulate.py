@@ -16,7 +16,7 @@ from torch import Tensor
 from .batches import RowBatch
 from .container import make_ratings
 from .errors import PlatewiseError
-from .sites import plate_of, sample_sites
+from .sites import deterministic_sites, latent_sites, plate_of, sample_sites
 
 CHUNK_ENTRIES = 2_000_000  # entries drawn at once: bounds memory at any number of ratings
 
@@ -47,7 +47,8 @@ def simulate_ratings(
         The ratings, and the truth: the value of every latent and deterministic site.
 
     Raises:
-        PlatewiseError: If the ratings do not fit into half of the matrix, or do not give each user one.
+        PlatewiseError: If the ratings do not fit into half of the matrix, or do not give each user one, or `given`
+            names a site that is not latent.
     """
     if not n_users <= n_ratings <= n_users * n_items // 2:
         raise PlatewiseError(
@@ -95,6 +96,9 @@ def _draw_latents(
     fixed = {name: torch.as_tensor(value) for name, value in given.items()}
     trace = poutine.trace(poutine.condition(model, data=fixed)).get_trace(batch)
     places = {name: plate_of(site, trace, batch) for name, site in sample_sites(trace).items()}
+    drawn = {name for name, place in places.items() if place != "entries"} - set(deterministic_sites(trace))
+    if unknown := set(fixed) - drawn:
+        raise PlatewiseError(f"Expected given sites among {sorted(drawn)}, got {sorted(unknown)}. Check the spelling.")
     values = {name: trace.nodes[name]["value"] for name, place in places.items() if place != "entries"}
     return values, {name for name, place in places.items() if place == "rows"}
 
@@ -109,5 +113,8 @@ def _draw_values(
         batch = _batch(pattern, start, stop)
         fixed = {name: x[start:stop] if name in row_sites else x for name, x in latents.items()}
         trace = poutine.trace(poutine.condition(poutine.uncondition(model), data=fixed)).get_trace(batch)
-        drawn = [s for s in sample_sites(trace).values() if plate_of(s, trace, batch) == "entries"]
-        yield drawn[-1]["value"].numpy().astype(np.float32)
+        drawn = [s for s in latent_sites(trace).values() if plate_of(s, trace, batch) == "entries"]
+        entries = [s for s in drawn if not s["infer"].get("_deterministic")]
+        if len(entries) != 1:
+            raise PlatewiseError(f"Expected a model with one site in its plate of entries, got {len(entries)}.")
+        yield entries[0]["value"].numpy().astype(np.float32)

@@ -1,8 +1,6 @@
 """The container on disk: ``.h5ad`` written whole or not at all, read with clear errors, fingerprinted."""
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import scipy.sparse as sp
 
 from .errors import PlatewiseError
 from .meaning import Unstored, mark, meaning
+from .writing import require_space, whole_file
 
 _CHUNK = 1 << 20
 
@@ -29,41 +28,20 @@ def write_h5ad(adata: ad.AnnData, path: str | Path, *, force: bool = False) -> N
         PlatewiseError: The path exists and ``force`` is not set, its folder does not exist, or it cannot be
             written (a full disk, say).
     """
-    path = Path(path)
-    if path.exists() and not force:
-        raise PlatewiseError(
-            f"Expected a path that is free, got {path}, which exists. Say force (--force) to replace it."
-        )
-    if not path.parent.is_dir():
-        raise PlatewiseError(
-            f"Expected a folder to write into, got {path.parent}, which does not exist. Create it first."
-        )
-    temporary = _name_beside(path)
-    try:
-        adata.write_h5ad(temporary, convert_strings_to_categoricals=False)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise PlatewiseError(f"Expected to write {path}, got: {reason}. Is the disk full or read-only?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, force=force) as part:
+        require_space(path, size_of(adata))
+        try:
+            adata.write_h5ad(part, convert_strings_to_categoricals=False)
+        except RuntimeError as error:  # what h5py makes of some failures of the disk
+            raise OSError(str(error)) from error
 
 
-def _name_beside(path: Path) -> Path:
-    """A free name in the same folder, so that the last step is a rename within one file system."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise PlatewiseError(f"Expected to write {path}, got: {error.strerror}. Choose another folder.") from error
-    os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
-    return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def size_of(adata: ad.AnnData) -> int:
+    """Bytes of a container on disk, at the most."""
+    matrices: list[Any] = [adata.X, *adata.layers.values()]
+    arrays = sum(x.nbytes for m in matrices for x in (m.data, m.indices, m.indptr))
+    tables = sum(int(table.memory_usage(deep=True).sum()) for table in (adata.obs, adata.var))
+    return arrays + tables
 
 
 def read_h5ad(path: str | Path, *, unstored: Unstored | str | None = None) -> ad.AnnData:

@@ -6,6 +6,7 @@ registers it.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
 
@@ -26,7 +27,7 @@ def kl_block_normal(q: MultivariateNormal, p: Independent) -> Tensor:
     if not isinstance(p.base_dist, Normal) or p.event_shape != q.event_shape:
         raise NotImplementedError
     prior = p.base_dist
-    variance = q.scale_tril.square().sum(-1)
+    variance = torch.linalg.vector_norm(q.scale_tril, dim=-1).square()
     squares = (variance + (q.loc - prior.loc).square()) / prior.variance
     log_ratio = prior.scale.log() - q.scale_tril.diagonal(dim1=-2, dim2=-1).log()
     return (0.5 * (squares - 1) + log_ratio).sum(-1)

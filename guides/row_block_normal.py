@@ -36,5 +36,5 @@ def _unit_lower(below: Float[Tensor, "*n k"], d: int) -> Float[Tensor, "*n d d"]
     """Lower-triangular matrices with ones on the diagonal, from their entries below it, row by row."""
     row, col = torch.tril_indices(d, d, -1, device=below.device)
     identity = torch.eye(d, device=below.device, dtype=below.dtype).flatten()
-    filled = identity.expand(*below.shape[:-1], d * d).index_copy(-1, row * d + col, below)
-    return filled.unflatten(-1, (d, d))
+    filled = identity.repeat(*below.shape[:-1], 1)
+    return filled.index_copy_(-1, row * d + col, below).unflatten(-1, (d, d))

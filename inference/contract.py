@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
+import pyro
 import torch
 from pyro import poutine
+from pyro.nn import PyroModule
 from pyro.poutine.trace_struct import Trace
 from torch import nn
 
@@ -20,23 +25,79 @@ def check_contract(model: Any, guide: Any, batch: RowBatch) -> None:
     Raises:
         PlatewiseError: Naming the site or plate that breaks the contract, and what to do.
     """
-    for kind, module in (("model", model), ("guide", guide)):
-        if not isinstance(module, nn.Module):
-            raise PlatewiseError(
-                f"Expected the {kind} to be an nn.Module called as {kind}(batch), got {type(module).__name__}. Put its "
-                "statements into the forward method of a PyroModule."
-            )
-    with torch.no_grad():
-        q = poutine.trace(guide).get_trace(batch)
-        p = poutine.trace(poutine.replay(model, q)).get_trace(batch)
-    _refuse_global_parameters(p, q)
-    _same_sites(p, q)
-    _plates_take_the_batch(p, batch)
-    _observed_shapes(p)
+    with torch.no_grad(), pyro.get_param_store().scope():
+        q, p = (poutine.trace(module).get_trace(batch) for module in (guide, model))
+        _refuse_global_parameters(p, q)
+        _same_sites(p, q)
+        _plates_take_the_batch(p, batch)
+        _same_plates(p, q, batch)
+        _observed_shapes(poutine.trace(poutine.replay(model, q)).get_trace(batch))
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Errors without the shapes of a trace, which Pyro appends to them."""
+    try:
+        yield
+    except PlatewiseError as error:
+        raise PlatewiseError(str(error).splitlines()[0]) from error
+
+
+class Program(nn.Module):
+    """A plain function of Pyro statements, as a model without parameters.
+
+    Args:
+        function: Called as `function(batch)`.
+    """
+
+    def __init__(self, function: Callable[[RowBatch], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, batch: RowBatch) -> Any:
+        """Run the function's statements."""
+        return self.function(batch)
+
+
+def as_module(model: Any) -> nn.Module:
+    """A model as a module: itself, or a plain function wrapped as one.
+
+    Raises:
+        PlatewiseError: If it is neither.
+    """
+    if inspect.isroutine(model):
+        return Program(model)
+    require_module("model", model)
+    return cast(nn.Module, model)
+
+
+def require_module(kind: str, module: Any) -> None:
+    """Check that a model or a guide is a module.
+
+    Raises:
+        PlatewiseError: If it is not.
+    """
+    if not isinstance(module, nn.Module):
+        raise PlatewiseError(
+            f"Expected the {kind} to be an nn.Module called as {kind}(batch), got {_name(module)}. Put its "
+            "statements into the forward method of a PyroModule."
+        )
+    if isinstance(module, PyroModule) and not hasattr(module._pyro_context, "param_state"):
+        raise PlatewiseError(
+            f"Expected the {kind} {type(module).__name__} to be made after importing platewise, which keeps a module's "
+            "parameters in the module, got one made before. Import platewise.data first."
+        )
+
+
+def _name(x: Any) -> str:
+    return f"the class {x.__name__}" if isinstance(x, type) else type(x).__name__
 
 
 def _refuse_global_parameters(*traces: Trace) -> None:
-    names = [name for t in traces for name, site in t.nodes.items() if site["type"] == "param"]
+    """PyroParam attributes leave a mark in a trace as well; they do not come from the store."""
+    store = pyro.get_param_store()
+    sites = [(name, site) for t in traces for name, site in t.nodes.items() if site["type"] == "param"]
+    names = [name for name, site in sites if getattr(site["fn"], "__self__", None) is store]
     if names:
         raise PlatewiseError(
             f"Expected parameters to be PyroParam attributes of a module, got pyro.param({names[0]!r}), which would "
@@ -63,6 +124,22 @@ def _plates_take_the_batch(p: Trace, batch: RowBatch) -> None:
                     f"Expected plate {frame.name!r} of site {name!r} to take the batch's rows, got one that draws its "
                     f"own. Write `with batch.row_plate({frame.name!r}):`."
                 )
+
+
+def _same_plates(p: Trace, q: Trace, batch: RowBatch) -> None:
+    """A guide's site of another shape broadcasts, and one outside the row plate has another scale, silently."""
+    for name, site in latent_sites(p).items():
+        expected, got = (f"{tuple(s['fn'].batch_shape)} + {tuple(s['fn'].event_shape)}" for s in (site, q.nodes[name]))
+        if got != expected:
+            raise PlatewiseError(
+                f"Expected the guide to sample {name!r} of shape {expected} (plates + event), as the model does, got "
+                f"{got}. Open the model's plates around it, and use .to_event() as the model does."
+            )
+        if plate_of(site, p, batch) == "rows" != plate_of(q.nodes[name], q, batch):
+            raise PlatewiseError(
+                f"Expected the guide to sample {name!r} in the plate of the batch's rows, got it outside. Open `with "
+                f"batch.row_plate({site['cond_indep_stack'][0].name!r}):` (create_plates= of Pyro's automatic guides)."
+            )
 
 
 def _observed_shapes(p: Trace) -> None:

@@ -1,8 +1,9 @@
-"""Where a fit runs."""
+"""Where a fit runs, and its generators of random numbers."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..data.errors import PlatewiseError
 
@@ -21,3 +22,19 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise PlatewiseError(f"Expected a device of this machine, got {name!r}. Use 'auto' or 'cpu'.") from error
     return device
+
+
+def generator_states(device: torch.device | str) -> dict[str, Tensor]:
+    """States of the generators that a fit on a device draws from, by name."""
+    states = {"rng": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        states["cuda_rng"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_generators(tensors: dict[str, Tensor], device: torch.device | str) -> None:
+    """Take generators' states out of `tensors` and put them back, those of a GPU where the fit runs on one."""
+    torch.set_rng_state(tensors.pop("rng").cpu())
+    state = tensors.pop("cuda_rng", None)
+    if state is not None and torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(state.cpu(), device)

@@ -46,8 +46,9 @@ class SampledELBO(nn.Module):
         with self._particle_plate(batch):
             q = poutine.trace(self.guide).get_trace(batch)
             p = poutine.trace(poutine.replay(self.model, q)).get_trace(batch)
-        data = sum(_log_prob(site) for site in observed_sites(p).values())
-        return (data - sum(_divergences(q, p))) / self.particles
+        zero = batch.value.new_zeros(())
+        data = sum((_log_prob(site) for site in observed_sites(p).values()), start=zero)
+        return (data - sum(_divergences(q, p), start=zero)) / self.particles
 
     def _particle_plate(self, batch: RowBatch) -> AbstractContextManager[Any]:
         if self.particles == 1:

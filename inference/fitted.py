@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import RowBatch
+from ..data.errors import PlatewiseError
 from ..data.source import Source
 
 
@@ -81,6 +83,19 @@ class Fitted:
         """
         return float(self.history["elbo"].iloc[-1]) if len(self.history) else math.nan
 
+    def save(self, path: Path | str, *, force: bool = False, data: Path | str | None = None) -> None:
+        """Write a run directory; see `run_directory.save`."""
+        from .run_directory import save  # it needs this class
+
+        save(self, path, force=force, data=data)
+
+    @classmethod
+    def load(cls, path: Path | str, **given: Any) -> Fitted:
+        """Read a run directory; see `run_directory.load`."""
+        from .run_directory import load
+
+        return load(path, **given)
+
     def blank_batch(self) -> RowBatch:
         """One row with one entry, for finding the model's sites."""
         return blank_batch(self.n_rows, self.n_cols, self.covariates).to(self.device, self.dtype)
@@ -94,6 +109,37 @@ def blank_batch(n_rows: int, n_cols: int, covariates: Mapping[str, Any]) -> RowB
     return RowBatch.blank(n_rows, n_cols, zeros)
 
 
+def require_same_fit(earlier: Fitted, options: Mapping[str, Any], seed: int, fingerprint: str) -> None:
+    """Check that a fit can go on from an earlier one.
+
+    Raises:
+        PlatewiseError: If it was another fit, or there is nothing to go on with.
+    """
+    if not earlier.state:
+        raise PlatewiseError("Expected a fit with its optimiser's state, got one without. Fit again.")
+    if earlier.fingerprint != fingerprint:
+        raise PlatewiseError("Expected the data that the fit was made on, got others (fingerprints differ).")
+    if earlier.seed != seed:
+        raise PlatewiseError(f"Expected the seed of the interrupted fit, {earlier.seed}, got {seed}.")
+    if earlier.options != options:
+        raise PlatewiseError(f"Expected the options of the interrupted fit, {earlier.options}, got {dict(options)}.")
+
+
+def take_up(module: nn.Module, earlier: nn.Module) -> None:
+    """Give a module the parameters of an earlier one like it.
+
+    Raises:
+        PlatewiseError: If they are not alike.
+    """
+    try:
+        module.load_state_dict(earlier.state_dict())
+    except RuntimeError as error:
+        raise PlatewiseError(
+            f"Expected a {type(earlier).__name__} like that of the interrupted fit, got another "
+            f"{type(module).__name__}. Make it with the same settings."
+        ) from error
+
+
 def describe_source(source: Source) -> dict[str, Any]:
     """The fields of a `Fitted` that come from its data."""
     return {
@@ -102,6 +148,22 @@ def describe_source(source: Source) -> dict[str, Any]:
         "meaning": source.meaning,
         "fingerprint": source.fingerprint,
     }
+
+
+def as_arrays(covariates: Mapping[str, Any], n_rows: int) -> dict[str, np.ndarray]:
+    """Covariates as arrays, one number, code or vector per row.
+
+    Raises:
+        PlatewiseError: If one is not made of numbers, or not of one per row.
+    """
+    arrays = {name: np.asarray(values) for name, values in covariates.items()}
+    for name, values in arrays.items():
+        if values.dtype.kind not in "fiub" or values.shape[:1] != (n_rows,):
+            raise PlatewiseError(
+                f"Expected covariate {name!r} as numbers for {n_rows} rows, got {values.dtype} of shape "
+                f"{values.shape}. Give a number, code or vector per row, in the order of the matrix."
+            )
+    return arrays
 
 
 def describe_covariates(covariates: Mapping[str, np.ndarray]) -> dict[str, Any]:

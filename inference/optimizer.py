@@ -150,7 +150,7 @@ class PairedAdam:
             if parameter:
                 p = self.named[parameter]
                 parts[id(p)].state[p][key] = value.clone().to(p.device if key != "step" else value.device)
-        self.skipped = state["skipped"].to(self.skipped.device)
+        self.skipped = state["skipped"].clone().to(self.skipped.device)
 
 
 def one_cycle(fraction: float, peak: float, warmup: float, final: float) -> float:

@@ -11,43 +11,43 @@ import torch
 from torch import Tensor, nn
 
 from ..data.errors import PlatewiseError
+from .contract import Program, as_module
 from .fitted import blank_batch
 from .protocols import SetsUp
 
 
 def described(module: nn.Module) -> dict[str, Any]:
     """Class of a module and, of Platewise's own, its settings: the arguments that make one like it."""
-    own = type(module)
+    own = module.function if isinstance(module, Program) else type(module)
     config = getattr(module, "config", {}) if own.__module__.startswith("platewise.") else {}
     return {"class": f"{own.__module__}:{own.__qualname__}", "config": config}
 
 
-def rebuild(
-    description: Mapping[str, Any], kind: Literal["model", "guide"], given: nn.Module | None = None
-) -> nn.Module:
+def rebuild(description: Mapping[str, Any], kind: Literal["model", "guide"], given: Any = None) -> nn.Module:
     """The caller's own module, or one of Platewise's classes made with its settings.
 
     Args:
         description: What `described` said.
         kind: What it is to be.
-        given: The module itself, where the caller has it.
+        given: The module itself, or a model's plain function, where the caller has it.
 
     Raises:
         PlatewiseError: If it is not one of Platewise's own and not given, or this version lacks it.
     """
     if given is not None:
-        return given
-    module, _, qualname = description["class"].partition(":")
-    if not module.startswith(f"platewise.{kind}s."):
+        module: nn.Module = as_module(given) if kind == "model" else given
+        return module
+    where, _, qualname = description["class"].partition(":")
+    if not where.startswith(f"platewise.{kind}s."):
         raise PlatewiseError(
             f"Expected the {kind} {qualname} of this fit, which is not one of Platewise's own, got none. "
             f"Make it as for the fit and pass load(..., {kind}={qualname}(...))."
         )
     try:
-        made: nn.Module = getattr(importlib.import_module(module), qualname)(**description["config"])
+        made: nn.Module = getattr(importlib.import_module(where), qualname)(**description["config"])
     except (ImportError, AttributeError, TypeError) as error:
         raise PlatewiseError(
-            f"Expected a {kind} that this version of Platewise has, got {qualname} of {module}. "
+            f"Expected a {kind} that this version of Platewise has, got {qualname} of {where}. "
             "Read it with the version that wrote it, or fit again."
         ) from error
     return made

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from .device import pick_device
 from .fitted import Fitted
@@ -79,7 +80,7 @@ def save(
 def load(
     path: Path | str,
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | Callable[[RowBatch], Any] | None = None,
     guide: nn.Module | None = None,
     device: str = "auto",
 ) -> Fitted:
@@ -87,7 +88,7 @@ def load(
 
     Args:
         path: The run directory.
-        model: The model as it was made for the fit; needed if it is not one of Platewise's own.
+        model: The model (or plain function) as it was made for the fit; needed if it is not one of Platewise's own.
         guide: The guide as it was made for the fit; likewise.
         device: Where to put them: "auto" (a GPU if there is one), "cpu", ...
 

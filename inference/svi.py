@@ -12,26 +12,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anndata as ad
-import numpy as np
-import pandas as pd
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from ..data.loader import RowLoader
 from ..data.source import Source, source_of
-from .contract import check_contract
-from .device import pick_device
+from .contract import as_module, check_contract, one_line, require_module
+from .device import generator_states, pick_device, restore_generators
 from .elbo import Likelihood, elbo_of
-from .fitted import Fitted, blank_batch, describe_covariates, describe_source
+from .fitted import Fitted, as_arrays, blank_batch, describe_covariates, describe_source, require_same_fit, take_up
+from .history import History
 from .interrupt import interrupts
 from .optimizer import PairedAdam, one_cycle
 from .progress import Bar, progress_bar
@@ -75,9 +74,18 @@ class Options:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise PlatewiseError(f"Expected {name} above 0, got {value}. Leave it out for the default.")
+        for name in ("epochs", "batch_rows", "particles", "check_every", "max_skipped"):
+            if (value := getattr(self, name)) is not None and int(value) != value:
+                raise PlatewiseError(f"Expected {name} as a whole number, got {value}.")
+        for name in ("warmup", "final", "betas", "row_betas"):
+            value = getattr(self, name)
+            if not all(0 <= x < 1 for x in (value if isinstance(value, tuple) else (value,))):
+                raise PlatewiseError(f"Expected {name} from 0 to below 1, got {value}. Leave it out for the default.")
+        if self.likelihood not in get_args(Likelihood):
+            raise PlatewiseError(f"Expected a likelihood among {get_args(Likelihood)}, got {self.likelihood!r}.")
 
 
-HISTORY = ("epoch", "step", "elbo", "seconds", "entries_per_second", "learning_rate", "skipped")
+START_ROWS = 256  # rows, or those of a batch if more, that a model sees before a fit
 
 
 @dataclass
@@ -91,9 +99,7 @@ class State:
         options: The options.
         total: Steps in the whole fit.
         step: Steps done.
-        sums: Sums over the epoch in hand, float64, on the device: bound, and share of rows that counted.
-        seconds: Training time so far.
-        epochs: History, one record an epoch.
+        history: Epochs done, and sums over the one in hand.
     """
 
     elbo: nn.Module
@@ -102,19 +108,17 @@ class State:
     options: Options
     total: int
     step: int
-    sums: Tensor
-    seconds: float
-    epochs: list[dict[str, float]]
+    history: History
 
 
 def fit(
-    model: nn.Module,
+    model: nn.Module | Callable[[RowBatch], Any],
     guide: nn.Module,
     data: ad.AnnData | Path | str,
     *,
     seed: int = 0,
     device: str = "auto",
-    covariates: Mapping[str, np.ndarray] | None = None,
+    covariates: Mapping[str, Any] | None = None,
     resume: Fitted | None = None,
     progress: bool = True,
     dtype: torch.dtype = torch.float32,
@@ -123,7 +127,7 @@ def fit(
     """Fit a guide to a model's posterior, and the model's own parameters, by stochastic variational inference.
 
     Args:
-        model: The model; its parameters are trained in place.
+        model: The model; its parameters are trained in place. A plain function will do if it has none.
         guide: The guide; made for the model if it has no parameters yet, trained in place.
         data: The matrix, or the path of an .h5ad to stream from.
         seed: Seed of everything random.
@@ -141,14 +145,20 @@ def fit(
         PlatewiseError: On options, data, or a model and guide that do not fit together.
     """
     settings = _options(options)
+    model = as_module(model)
+    require_module("guide", guide)
     source = source_of(data, unstored=getattr(model, "unstored", None), needed_by=type(model).__name__)
     place = pick_device(device)
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), pyro.validation_enabled(False):
         torch.manual_seed(seed)
-        loader = _loader(source, settings, seed, place, dict(covariates or {}), dtype)
-        state = init(model, guide, loader, settings)
+        batch_rows, about_rows = _batch_rows(settings, len(source.obs)), as_arrays(covariates or {}, len(source.obs))
+        loader = RowLoader(source.rows, batch_rows, seed, place, about_rows, dtype)
+        with one_line(), pyro.get_param_store().scope():
+            state = init(model, guide, loader, settings)
         if resume is not None:
             _restore(state, resume, source)
+            take_up(model, resume.model)
+            take_up(guide, resume.guide)
         stopped, converged = _run(state, progress)
         return _fitted(model, guide, state, source, seed, stopped, converged)
 
@@ -163,15 +173,17 @@ def init(model: nn.Module, guide: nn.Module, loader: RowLoader, options: Options
     batch = next(loader.epoch(0))
     model.to(loader.device, loader.dtype)
     if isinstance(guide, SetsUp) and not list(guide.parameters()):
-        starts = model.initialise(batch) if isinstance(model, Initialises) else {}
+        starts = model.initialise(loader.look(START_ROWS)) if isinstance(model, Initialises) else {}
         blank = blank_batch(n_rows, n_cols, describe_covariates(loader.covariates))
         guide.setup(model, blank.to(loader.device, loader.dtype), starts)
     guide.to(loader.device, loader.dtype)
     check_contract(model, guide, batch)
     elbo = elbo_of(model, guide, batch, options.likelihood, options.particles)
+    if not any(p.requires_grad for p in elbo.parameters()):
+        raise PlatewiseError("Expected a model or a guide with parameters, got none to train. Add a latent site.")
     optimizer = PairedAdam(elbo, options.betas, options.row_betas, options.clip_norm)
-    sums = torch.zeros(2, dtype=torch.float64, device=loader.device)
-    return State(elbo, optimizer, loader, options, options.epochs * len(loader), 0, sums, 0.0, [])
+    history = History(torch.zeros(2, dtype=torch.float64, device=loader.device))
+    return State(elbo, optimizer, loader, options, options.epochs * len(loader), 0, history)
 
 
 def step(state: State, batch: RowBatch) -> None:
@@ -180,9 +192,7 @@ def step(state: State, batch: RowBatch) -> None:
     elbo = state.elbo(batch)
     (-elbo / state.loader.source.nnz).backward()
     finite = state.optimizer.step(_learning_rate(state)) & elbo.isfinite()
-    share = len(batch.rows) / batch.n_rows
-    estimate = torch.stack([elbo.detach().double(), torch.ones_like(state.sums[0])]) * share
-    state.sums += torch.where(finite, estimate, 0.0)
+    state.history.add(elbo, finite, len(batch.rows) / batch.n_rows)
     state.step += 1
 
 
@@ -196,18 +206,24 @@ def _run(state: State, shown: bool) -> tuple[str, bool | None]:
     per_epoch, options = len(state.loader), state.options
     with interrupts() as pressed, progress_bar("svi", state.total, state.step, shown) as bar:
         for epoch in range(state.step // per_epoch, options.epochs):
-            start = time.perf_counter()
-            for batch in state.loader.epoch(epoch, start=state.step % per_epoch):
+            first, start = state.step % per_epoch, time.perf_counter()
+            for batch in state.loader.epoch(epoch, start=first):
                 step(state, batch)
                 if state.step % options.check_every == 0:
                     bar.advance(state.step)
                     if _too_many_skipped(state):
                         return _diverged(state), False
-                if pressed():
-                    state.seconds += time.perf_counter() - start
-                    return f"interrupted after step {state.step} of {state.total}; resume to go on", False
-            _close_epoch(state, epoch, start, bar)
+                if pressed() and state.step % per_epoch:
+                    state.history.seconds += time.perf_counter() - start
+                    return _interrupted(state)
+            _close_epoch(state, epoch, time.perf_counter() - start, 1 - first / per_epoch, bar)
+            if pressed() and state.step < state.total:
+                return _interrupted(state)
         return _ended(state)
+
+
+def _interrupted(state: State) -> tuple[str, bool | None]:
+    return f"interrupted after step {state.step} of {state.total}; resume to go on", False
 
 
 def _ended(state: State) -> tuple[str, bool | None]:
@@ -227,25 +243,13 @@ def _diverged(state: State) -> str:
     )
 
 
-def _close_epoch(state: State, epoch: int, start: float, bar: Bar) -> None:
-    """Read the epoch's sums (this waits for the device) and write them to the history."""
-    bound, share = state.sums.tolist()
-    state.sums.zero_()
-    seconds = time.perf_counter() - start
-    state.seconds += seconds
-    speed = state.loader.source.nnz / seconds
-    record = {
-        "epoch": epoch + 1,
-        "step": state.step,
-        "elbo": bound / share if share else math.nan,
-        "seconds": state.seconds,
-        "entries_per_second": speed,
-        "learning_rate": _learning_rate(state),
-        "skipped": int(state.optimizer.skipped),
-    }
-    state.epochs.append(record)
+def _close_epoch(state: State, epoch: int, seconds: float, part: float, bar: Bar) -> None:
+    """Write an epoch to the history; `part` of it took these seconds."""
+    nnz = state.loader.source.nnz
+    about = {"epoch": epoch + 1, "step": state.step, "skipped": int(state.optimizer.skipped)}
+    record = state.history.close_epoch(seconds, part * nnz, **about, learning_rate=_learning_rate(state))
     bar.advance(state.step)
-    bar.report(record["elbo"] / state.loader.source.nnz, speed)
+    bar.report(record["elbo"] / nnz, record["entries_per_second"])
 
 
 def _options(given: Mapping[str, Any]) -> Options:
@@ -255,20 +259,8 @@ def _options(given: Mapping[str, Any]) -> Options:
     return Options(**given)
 
 
-def _loader(
-    source: Source,
-    options: Options,
-    seed: int,
-    device: torch.device,
-    covariates: dict[str, np.ndarray],
-    dtype: torch.dtype,
-) -> RowLoader:
-    n_rows = source.rows.shape[0]
-    for name, values in covariates.items():
-        if len(values) != n_rows:
-            raise PlatewiseError(f"Expected covariate {name!r} with {n_rows} rows, got {len(values)}.")
-    batch_rows = options.batch_rows or min(max(math.ceil(n_rows / 12), 16), 4096)
-    return RowLoader(source.rows, batch_rows, seed, device, covariates, dtype)
+def _batch_rows(options: Options, n_rows: int) -> int:
+    return options.batch_rows or min(max(math.ceil(n_rows / 12), 16), 4096)
 
 
 def _fitted(
@@ -281,14 +273,14 @@ def _fitted(
     converged: bool | None,
 ) -> Fitted:
     tensors = state.optimizer.state_dict() | {
-        "sums": state.sums,
-        "progress": torch.tensor([state.step, state.seconds], dtype=torch.float64),
-        "rng": torch.get_rng_state(),
+        "sums": state.history.sums,
+        "progress": torch.tensor([state.step, state.history.seconds], dtype=torch.float64),
+        **generator_states(state.loader.device),
     }
     covariates = describe_covariates(state.loader.covariates)
     about = describe_source(source) | {"covariates": covariates, "state": tensors}
-    history = pd.DataFrame(state.epochs, columns=list(HISTORY))
-    return Fitted(model, guide, "svi", asdict(state.options), seed, history, stopped, converged, **about)
+    options, history = asdict(state.options), state.history.table()
+    return Fitted(model, guide, "svi", options, seed, history, stopped, converged, **about)
 
 
 def _restore(state: State, earlier: Fitted, source: Source) -> None:
@@ -297,15 +289,10 @@ def _restore(state: State, earlier: Fitted, source: Source) -> None:
     Raises:
         PlatewiseError: If it was another fit, or there is nothing to go on with.
     """
-    if not earlier.state:
-        raise PlatewiseError("Expected a fit with its optimiser's state, got one without. Fit again.")
-    if earlier.fingerprint != source.fingerprint:
-        raise PlatewiseError("Expected the data that the fit was made on, got others (fingerprints differ).")
-    if Options(**earlier.options) != state.options:
-        raise PlatewiseError(f"Expected the options of the interrupted fit, {earlier.options}, got others.")
+    require_same_fit(earlier, asdict(state.options), state.loader.seed, source.fingerprint)
     tensors = dict(earlier.state)
-    torch.set_rng_state(tensors.pop("rng").cpu())
-    done, state.seconds = tensors.pop("progress").tolist()
-    state.step, state.sums = int(done), tensors.pop("sums").to(state.sums.device)
-    state.epochs = earlier.history.to_dict("records")
+    restore_generators(tensors, state.loader.device)
+    done, seconds = tensors.pop("progress").tolist()
+    sums = tensors.pop("sums").clone().to(state.loader.device)
+    state.step, state.history = int(done), History(sums, seconds, earlier.history.to_dict("records"))
     state.optimizer.load_state_dict(tensors)

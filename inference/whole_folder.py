@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -10,34 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.errors import PlatewiseError
-
-
-def require_free(path: Path | str, *, force: bool = False, mark: str = "") -> None:
-    """Check that a path may be written.
-
-    Args:
-        path: Where something is to be written.
-        force: Whether what is there may be replaced.
-        mark: A file that shows that a folder is one of ours; no other folder is ever replaced.
-
-    Raises:
-        PlatewiseError: If the path exists and may not be replaced, or its parent folder does not exist.
-    """
-    path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise PlatewiseError(
-            f"Expected a folder to write into, got {path.parent}, which does not exist. Create it first."
-        )
-    if not os.path.lexists(path):
-        return
-    if not force:
-        raise PlatewiseError(
-            f"Expected a path that is free, got {path}, which exists. Say force (--force) to replace it."
-        )
-    if mark and not ((path / mark).exists() or (path.is_dir() and not any(path.iterdir()))):
-        raise PlatewiseError(
-            f"Expected a folder with {mark} to replace, got something else: {path}. Choose another path."
-        )
+from ..data.writing import require_free
 
 
 @contextmanager

@@ -22,8 +22,6 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from ..data.batches import RowBatch
 
-CHUNK_ENTRIES = 32_768  # entries whose covariances are looked up at once: (r + 2)^2 numbers each
-
 
 class Block(NamedTuple):
     """Means (..., d) of independent blocks, and their variances (..., d) or covariances (..., d, d)."""
@@ -76,9 +74,9 @@ def expected_squared_error(batch: RowBatch, target: Float[Tensor, " e"], user: B
 
 def bilinear_moments(batch: RowBatch, user: Block, item: Block) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
     """Mean and variance of a_i + b_j + A_i . B_j for each of the batch's entries."""
-    chunks = zip(batch.row.split(CHUNK_ENTRIES), batch.col.split(CHUNK_ENTRIES), strict=True)
-    parts = [_variance(Block(*(x[i] for x in user)), Block(*(x[j] for x in item))) for i, j in chunks]
-    return _form(batch, user, item), torch.cat(parts)
+    factorised = user.factorised and item.factorised
+    of_u, of_z = _variance_tables(user, item) if factorised else _covariance_tables(_full(user), _full(item))
+    return _form(batch, user, item), batch.sparse.dots(of_u, of_z, batch.row)
 
 
 def _form(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, " e"]:
@@ -87,32 +85,34 @@ def _form(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, " e"]:
     return product + batch.at_rows(user.mean[:, -1], event_dim=0)
 
 
-def _variance(user: Block, item: Block) -> Float[Tensor, " e"]:
-    """Var[a + b + A . B] of paired blocks."""
-    u1, z1 = _with_one(user.mean), _with_one(item.mean)
-    if user.factorised and item.factorised:
-        second_z1 = z1.square() + _without_bias(item.cov)
-        return (user.cov * second_z1 + u1.square() * item.cov).sum(-1)
-    user, item = _full(user), _full(item)
-    inner = _without_bias(_without_bias(item.cov).mT)  # covariance of z1
-    from_user = (user.cov * (inner + _outer(z1))).sum((-2, -1))
-    return from_user + torch.einsum("ej,ejk,ek->e", u1, item.cov, u1)
+def _variance_tables(user: Block, item: Block) -> tuple[Float[Tensor, "b k"], Float[Tensor, "n k"]]:
+    """Vectors of rows and of columns whose dot product is Var[form], blocks factorised: k = 2 (r + 1)."""
+    of_u = torch.cat([user.cov, _with_one(user.mean).square()], -1)
+    of_z = torch.cat([_with_one(item.mean).square() + _without_bias(item.cov), item.cov], -1)
+    return of_u, of_z
+
+
+def _covariance_tables(user: Block, item: Block) -> tuple[Float[Tensor, "b k"], Float[Tensor, "n k"]]:
+    """Vectors of rows and of columns whose dot product is Var[form]: k = 2 (r + 1)^2."""
+    u1 = _with_one(user.mean)
+    square_z1 = _second(Block(_with_one(item.mean), _without_bias(_without_bias(item.cov).mT)))
+    of_u = torch.cat([user.cov.flatten(1), (u1[:, :, None] * u1[:, None, :]).flatten(1)], -1)
+    return of_u, torch.cat([square_z1.flatten(1), item.cov.flatten(1)], -1)
 
 
 def _summed_variance(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, ""]:
     """Sum of Var[form] over the batch's entries, blocks factorised: columns are summed over each row first."""
-    of_u = torch.cat([user.cov, _with_one(user.mean).square()], -1)
-    of_z = torch.cat([_with_one(item.mean).square() + _without_bias(item.cov), item.cov], -1)
+    of_u, of_z = _variance_tables(user, item)
     return (of_u * batch.sparse.sum_over_cols(of_z)).sum()
 
 
 def _summed_square(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, ""]:
     """Sum of E[form^2] over the batch's entries: form = u1 . z + a, and the columns' E[z z'] are summed first."""
-    square = user.cov + _outer(user.mean)  # E[u u']
+    square = _second(user)  # E[u u']
     mean_u1 = _with_one(user.mean)
     square_u1 = torch.cat([torch.cat([square[:, :-1, :-1], mean_u1[:, :-1, None]], 2), mean_u1[:, None, :]], 1)
     bias_u1 = torch.cat([square[:, -1, :-1], user.mean[:, -1:]], 1)  # E[a u1]
-    z_squares = batch.sparse.sum_over_cols((item.cov + _outer(item.mean)).flatten(1))
+    z_squares = batch.sparse.sum_over_cols(_second(item).flatten(1))
     z_sums = batch.sparse.sum_over_cols(item.mean)
     cross = 2 * (bias_u1 * z_sums).sum() + (batch.crow.diff() * square[:, -1, -1]).sum()
     return (square_u1.flatten(1) * z_squares).sum() + cross
@@ -123,13 +123,14 @@ def _with_one(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return torch.cat([x[:, :-1], torch.ones_like(x[:, -1:])], 1)
 
 
-def _without_bias(x: Float[Tensor, n * d]) -> Float[Tensor, n * d]:
+def _without_bias(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
     """Arrays with zero in place of the last entries along the last axis."""
     return F.pad(x[..., :-1], (0, 1))
 
 
-def _outer(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d d"]:
-    return x[:, :, None] * x[:, None, :]
+def _second(block: Block) -> Float[Tensor, "n d d"]:
+    """E[x x'] of full blocks."""
+    return torch.baddbmm(block.cov, block.mean[:, :, None], block.mean[:, None, :])
 
 
 def _full(block: Block) -> Block:

@@ -111,7 +111,7 @@ class LatentFactor(nn.Module):
         with batch.entries("ratings"):
             pyro.sample("rating", dist.Normal(mean, self.sigma), obs=batch.value)
 
-    def block_dist(self, log_scale: Float[Tensor, " d"]) -> dist.TorchDistribution:
+    def block_dist(self, log_scale: Float[Tensor, " d"]) -> Distribution:
         """Prior of one user or item: independent normals of mean zero."""
         return dist.Normal(torch.zeros_like(log_scale), log_scale.exp()).to_event(1)
 
@@ -129,9 +129,19 @@ class LatentFactor(nn.Module):
             batch: Some rows of the training data.
 
         Returns:
-            Where to start the grand mean, as location and scale.
+            Where to start the grand mean, as location and scale; nothing if the rows have no entries.
+
+        Raises:
+            PlatewiseError: If the rank is above the smaller side of the matrix.
         """
-        mean, sd = batch.value.mean(), batch.value.std(correction=0).clamp_min(1e-6)
+        if self.rank > (most := min(batch.n_rows, batch.n_cols)):
+            raise PlatewiseError(
+                f"Expected a rank of at most {most}, the smaller side of the matrix, got {self.rank}. Lower the rank."
+            )
+        if not len(batch.value):
+            return {}
+        mean, sd = batch.value.mean(), batch.value.std(correction=0)
+        sd = torch.where(sd > 0, sd, 1.0)  # ratings that are all the same say nothing of their spread
         factors = (0.2 * sd**2 / self.rank).sqrt().sqrt().expand(self.rank)
         block = torch.cat([factors, sd[None] / 2])
         starts = {"log_sigma": sd * 0.7, "log_user_scale": block, "log_item_scale": block}
@@ -153,16 +163,15 @@ class LatentFactor(nn.Module):
         user, item = block_of(q["user"]), block_of(q["item"])
         mu = block_of(q["mu"])
         centre = mu.mean.detach()  # keeps sums of squares small in float32
-        error = expected_squared_error(
-            batch, batch.value - centre, user, shifted(item, Block(mu.mean - centre, mu.cov))
-        )
+        around = shifted(user, Block(mu.mean - centre, mu.cov))
+        error = expected_squared_error(batch, batch.value - centre, around, item)
         n_entries = len(batch.value)
         return -0.5 * error / self.sigma**2 - n_entries * (self.log_sigma + 0.5 * math.log(2 * math.pi))
 
     def predictive_moments(self, batch: RowBatch, q: Mapping[str, Distribution]) -> tuple[Tensor, Tensor, Tensor]:
         """Mean of each entry's rating, variance of its expectation, and variance of the rating given it; each (e,)."""
         user, item = block_of(q["user"]), block_of(q["item"])
-        mean, variance = bilinear_moments(batch, user, shifted(item, block_of(q["mu"])))
+        mean, variance = bilinear_moments(batch, shifted(user, block_of(q["mu"])), item)
         return mean, variance, (self.sigma**2).expand_as(mean)
 
 
@@ -171,8 +180,9 @@ def _log_scale(name: str, given: float | list[float] | None, shape: tuple[int, .
     if given is None:
         return nn.Parameter(torch.full(shape, start).log())
     scale = torch.as_tensor(given, dtype=torch.get_default_dtype())
-    if not (scale > 0).all() or scale.shape not in ((), shape):
+    if not (scale.isfinite() & (scale > 0)).all() or scale.shape not in ((), shape):
         raise PlatewiseError(
-            f"Expected {name} positive, as one number or of shape {shape}, got {given}. Leave it out to learn it."
+            f"Expected {name} positive and finite, as one number or of shape {shape}, got {given}. Leave it out to "
+            "learn it."
         )
     return nn.Buffer(scale.expand(shape).log())

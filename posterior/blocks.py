@@ -40,7 +40,7 @@ class Request:
     def blocks(self, reader: Reader, max_entries: int) -> Iterator[Block]:
         """All entries once, each block with known or new rows and columns, sorted by row."""
         new_row, new_col = ~self.rows.known, ~self.cols.known
-        order = np.lexsort((self.rows.code, new_col, new_row))
+        order = np.lexsort((self.cols.code, self.rows.code, new_col, new_row))
         rank = np.cumsum(np.diff(self.rows.code[order], prepend=-1) != 0)  # of each entry's row
         group = (2 * new_row + new_col)[order]
         start = 0

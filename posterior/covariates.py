@@ -49,7 +49,7 @@ class RowCovariates:
 
     def _pick(self, covariate: str, names: np.ndarray) -> Tensor:
         index, values = self._tables[covariate]
-        code = index.get_indexer(names)
+        code = index.get_indexer(pd.Index(names))
         if (code < 0).any():
             raise PlatewiseError(
                 f"Expected covariate {covariate!r} of {self._row_name} {names[code < 0][0]!r}, got none. Give it as a "

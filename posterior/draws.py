@@ -15,8 +15,8 @@ from pyro.poutine.trace_struct import Trace
 
 from ..data.errors import PlatewiseError
 from ..data.sites import latent_sites, observed_sites, plate_of
-from .reader import Reader
 from .blocks import Block
+from .reader import Reader
 
 
 def draws(reader: Reader, block: Block, n: int) -> Iterator[Trace]:
@@ -47,8 +47,7 @@ def entry_site(trace: Trace, block: Block) -> dict[str, Any]:
     names = [name for name, site in observed.items() if plate_of(site, trace, block.batch) == "entries"]
     if len(names) != 1:
         raise PlatewiseError(
-            f"Expected a model with one observed site in the plate of entries, got {names}. Read it out with "
-            "to_arviz."
+            f"Expected a model with one observed site in the plate of entries, got {names}. Read it out with to_arviz."
         )
     site: dict[str, Any] = observed[names[0]]
     return site
@@ -67,6 +66,6 @@ def _no_prior(reader: Reader, block: Block) -> PlatewiseError:
     names = {"rows": meaning["row_name"], "cols": meaning["col_name"]}
     new = " and ".join(f"{name}s" for plate, name in names.items() if plate in block.new)
     return PlatewiseError(
-        f"Expected ids that the fit knows, got new {new}, which {type(reader.fitted.model).__name__} cannot draw from a "
-        "prior. Leave them out."
+        f"Expected ids that the fit knows, got new {new}, which {type(reader.fitted.model).__name__} cannot draw from "
+        "a prior. Leave them out."
     )

@@ -68,7 +68,7 @@ def evaluate(
     fitted: Fitted,
     test: ad.AnnData | Path | str,
     *,
-    method: Method = "auto",
+    method: Method | str = "auto",
     n_samples: int = 500,
     covariates: Covariates | None = None,
     data: ad.AnnData | Path | str | None = None,

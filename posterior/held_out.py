@@ -31,7 +31,8 @@ def held_out(fitted: Fitted, test: ad.AnnData | Path | str) -> Request:
     adata = test if isinstance(test, ad.AnnData) else read_h5ad(test)
     require_unstored(adata, fitted.meaning["unstored"], needed_by=type(fitted.model).__name__)
     x: Any = adata.X
-    if not sp.issparse(x):
+    sparse: bool = sp.issparse(x)
+    if not sparse:
         raise PlatewiseError(
             f"Expected held-out entries as a sparse matrix, got {type(x).__name__}. Store the entries you mean."
         )

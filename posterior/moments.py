@@ -10,8 +10,8 @@ from torch.distributions import Distribution
 
 from ..data.errors import PlatewiseError
 from ..inference.protocols import has_closed_form
-from .reader import Reader
 from .blocks import Block
+from .reader import Reader
 
 Moments = tuple[Tensor, Tensor, Tensor]
 

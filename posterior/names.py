@@ -59,7 +59,7 @@ def is_single(ids: object) -> bool:
 def align(names: Sequence[str] | np.ndarray | pd.Index, index: pd.Index) -> Aligned:
     """Find names among those of a fit; the others get codes beyond it, one for each distinct name."""
     texts = np.asarray(names, dtype=object)
-    code = index.get_indexer(texts).astype(np.int64)
+    code = index.get_indexer(pd.Index(texts)).astype(np.int64)
     new, rank = np.unique(texts[code < 0], return_inverse=True)
     code[code < 0] = len(index) + rank
     return Aligned(code, len(index), new.tolist())

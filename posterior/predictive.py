@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,27 +30,6 @@ MAX_ENTRIES = 1 << 18  # in a block, with closed forms
 MAX_DRAWN = 1 << 25  # numbers held at once by sampling: draws times entries
 
 Entries = Float[np.ndarray, " e"]
-
-
-class Predictive(Protocol):
-    """Predictive distributions of the entries of a block."""
-
-    @property
-    def mean(self) -> Entries:
-        """Means."""
-
-    @property
-    def sd(self) -> Entries:
-        """Standard deviations."""
-
-    def quantile(self, p: float) -> Entries:
-        """Quantiles at probability p."""
-
-    def log_density(self, y: Entries) -> Entries:
-        """Log predictive density of what was observed, in nats."""
-
-    def crps(self, y: Entries) -> Entries:
-        """CRPS of what was observed, in its units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +75,8 @@ class SampledPredictive:
         return self.sorted.std(axis=0, ddof=1, dtype=np.float64)
 
     def quantile(self, p: float) -> Entries:
-        """Quantiles at probability p, interpolated between draws."""
-        place = p * (len(self.sorted) - 1)
+        """Quantiles at probability p, interpolated between draws so that the next draw is below with probability p."""
+        place = min(max(p * (len(self.sorted) + 1) - 1, 0), len(self.sorted) - 1)
         low = math.floor(place)
         high = min(low + 1, len(self.sorted) - 1)
         return (self.sorted[low] + (place - low) * (self.sorted[high] - self.sorted[low])).astype(np.float64)
@@ -115,6 +94,9 @@ class SampledPredictive:
         return np.asarray(distance - spread, dtype=np.float64)
 
 
+Predictive = NormalPredictive | SampledPredictive
+
+
 @dataclass(frozen=True)
 class Settings:
     """How predictives are made.
@@ -125,8 +107,8 @@ class Settings:
         n_samples: Draws where the predictive is sampled.
     """
 
-    method: Method = "auto"
-    of: Of = "rating"
+    method: Method | str = "auto"
+    of: Of | str = "rating"
     n_samples: int = 500
 
     def __post_init__(self) -> None:
@@ -174,9 +156,7 @@ def _sampled(reader: Reader, block: Block, settings: Settings) -> SampledPredict
         total += _expectation_or(site, draw)
         density = torch.logaddexp(density, site["fn"].log_prob(block.batch.value).double())
     drawn.sort(axis=0)
-    return SampledPredictive(
-        drawn, _numpy(total) / settings.n_samples, _numpy(density) - math.log(settings.n_samples)
-    )
+    return SampledPredictive(drawn, _numpy(total) / settings.n_samples, _numpy(density) - math.log(settings.n_samples))
 
 
 def _expectation(site: dict[str, Any]) -> Tensor:

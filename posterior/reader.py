@@ -41,13 +41,14 @@ class Reader:
     covariates: RowCovariates
     training: sp.csr_matrix | None
 
-    def batch(self, rows: np.ndarray, entries: sp.csr_matrix | None = None) -> RowBatch:
-        """Rows of the fit with their training entries, or others, or none where there are none."""
-        x = self.training[rows] if entries is None and self.training is not None else entries
-        if x is None:
-            x = sp.csr_matrix((len(rows), self.fitted.n_cols), dtype=np.float32)
+    def batch(self, rows: np.ndarray) -> RowBatch:
+        """Rows of the fit with their training entries, or with none where those were not given."""
         names = self.fitted.obs.index.to_numpy()[rows]
-        return self.assemble(rows, names, x.indptr, x.indices, x.data, self.fitted.n_rows, self.fitted.n_cols)
+        size = self.fitted.n_rows, self.fitted.n_cols
+        if self.training is None:
+            return self.assemble(rows, names, np.zeros(len(rows) + 1), np.zeros(0), np.zeros(0), *size)
+        x = self.training[rows]
+        return self.assemble(rows, names, x.indptr, x.indices, x.data, *size)
 
     def assemble(
         self,
@@ -60,9 +61,9 @@ class Reader:
         n_cols: int,
     ) -> RowBatch:
         """A batch on the fit's device, from CSR arrays and the names of its rows."""
-        index = (torch.from_numpy(np.asarray(x, dtype=np.int64)) for x in (rows, crow, col))
+        at, start, column = (torch.from_numpy(np.asarray(x, dtype=np.int64)) for x in (rows, crow, col))
         values = torch.from_numpy(np.asarray(value, dtype=np.float64))
-        batch = RowBatch(*index, values, n_rows, n_cols, self.covariates.take(names))
+        batch = RowBatch(at, start, column, values, n_rows, n_cols, self.covariates.take(names))
         return batch.to(self.fitted.device, self.fitted.dtype)
 
     def any_row(self) -> RowBatch:

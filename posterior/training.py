@@ -25,7 +25,8 @@ def training_matrix(fitted: Fitted, data: ad.AnnData | Path | str) -> sp.csr_mat
     """
     adata = data if isinstance(data, ad.AnnData) else read_h5ad(data)
     x: Any = adata.X
-    if not (sp.issparse(x) and x.format == "csr") or fingerprint(adata) != fitted.fingerprint:
+    is_csr: bool = isinstance(x, sp.csr_matrix | sp.csr_array)
+    if not is_csr or fingerprint(adata) != fitted.fingerprint:
         raise PlatewiseError(
             "Expected the data that the fit was made on, got others (fingerprints differ). Pass the training part, "
             "unchanged."

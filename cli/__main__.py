@@ -1,0 +1,5 @@
+"""`python -m platewise.cli` is `platewise`."""
+
+from .app import main
+
+main()

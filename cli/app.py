@@ -1,0 +1,114 @@
+"""The program `platewise`: its commands, and how errors reach a person.
+
+Nothing heavy is imported before a command runs, so that `platewise --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from .demo import demo
+from .evaluate import evaluate
+from .fit import fit
+from .ingest import ingest
+from .posterior import posterior
+from .predict import predict
+from .recommend import recommend
+from .simulate import simulate
+from .split import split
+
+COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, posterior)
+
+app = typer.Typer(
+    name="platewise",
+    help="Probabilistic models of massive sparse matrices: ratings in, calibrated posterior out.",
+    epilog="Start with: platewise demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program.
+
+    Args:
+        argv: Arguments; those of the process if not given.
+
+    Raises:
+        SystemExit: Always: 0 if all went well, 2 for what a person can put right, 130 after Ctrl-C, 1 for a fault.
+    """
+    app(args=None if argv is None else list(argv), prog_name="platewise")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"platewise {version('platewise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one line on standard error, and an exit code, in place of a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise _complain("interrupted: nothing was written", 130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if "PLATEWISE_TRACEBACK" in os.environ:
+                raise
+            raise _complain(*_explained(error)) from None
+
+    return run
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    from ..data.errors import PlatewiseError
+
+    if isinstance(error, PlatewiseError):
+        return f"error: {error}", 2
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"error: {error.strerror or error}{where}", 2
+    if isinstance(error, MemoryError):
+        return "error: not enough memory. Take a smaller matrix, rank or --batch-rows, or --from-disk.", 2
+    return (
+        f"error: {type(error).__name__}: {str(error)[:200]}. This is a fault in Platewise; "
+        "PLATEWISE_TRACEBACK=1 shows where.",
+        1,
+    )
+
+
+def _complain(message: str, code: int) -> typer.Exit:
+    typer.secho(" ".join(message.split()), fg="red", err=True)
+    return typer.Exit(code)
+
+
+for _command in COMMANDS:
+    app.command()(guarded(_command))

@@ -1,0 +1,82 @@
+"""`platewise posterior`: posterior draws as a netCDF file for ArviZ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Device, Force, Json, Output, Run, Seed, Threads
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+MAX_HELD_OUT = 1000  # ratings in the file: predictive draws are stored for each
+
+
+def posterior(
+    run: Run,
+    output: Output,
+    row: Annotated[list[str] | None, typer.Option("--row", help="A row's (user's) id; may be repeated.")] = None,
+    col: Annotated[list[str] | None, typer.Option("--col", help="A column's (item's) id; may be repeated.")] = None,
+    draws: Annotated[int, typer.Option(help="Number of posterior draws.")] = 1000,
+    test: Annotated[
+        Path | None, typer.Option(help="An .h5ad of held-out ratings, for posterior predictive and observed data.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The training .h5ad, for densities of the rows; the run remembers it.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write posterior draws of the globals and of chosen rows and columns, to be opened in ArviZ.
+
+    Example:
+        platewise posterior RUN -o posterior.nc --row 42 --col 10 --test test.h5ad
+
+    Then, in Python:
+
+        idata = platewise.posterior.load_netcdf("posterior.nc"); arviz.summary(idata)
+    """
+    from .start import start
+
+    start(threads)
+    from ..data.writing import require_free
+    from ..inference.run_directory import load
+    from ..posterior import save_netcdf, to_arviz
+    from .matrix import training_data_of
+    from .output import count, print_json
+
+    require_free(output, force=force)
+    fitted = load(run, device=device)
+    held_out = None if test is None else _sample(test, seed)
+    training = data or training_data_of(run, fitted)
+    idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)
+    save_netcdf(idata, output, force=force)
+    names = (fitted.meaning["row_name"], fitted.meaning["col_name"])
+    if json:
+        print_json({"output": str(output), "draws": draws, "rows": row or [], "cols": col or []})
+        return
+    chosen = f"{count(len(row or []), names[0])} and {count(len(col or []), names[1])}"
+    typer.echo(f"{output}: {draws:,} draws of the globals, {chosen}")
+
+
+def _sample(test: Path, seed: int) -> ad.AnnData:
+    """Some of the held-out ratings, at random."""
+    import numpy as np
+    import scipy.sparse as sp
+
+    from ..data.storage import read_h5ad
+
+    adata = read_h5ad(test)
+    entries = adata.X.tocoo()
+    if entries.nnz > MAX_HELD_OUT:
+        kept = np.random.default_rng(seed).choice(entries.nnz, MAX_HELD_OUT, replace=False)
+        place = (entries.row[kept], entries.col[kept])
+        adata.layers.clear()
+        adata.X = sp.csr_matrix((entries.data[kept], place), shape=entries.shape)
+    return adata

@@ -1,0 +1,63 @@
+"""`platewise recommend`: the items that a user would rate highest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Device, Force, Json, Run, Seed, Table, Threads
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+
+def recommend(
+    run: Run,
+    user: Annotated[list[str], typer.Option("--user", help="A user's id; may be repeated.")],
+    k: Annotated[int, typer.Option("-k", help="Items per user.")] = 10,
+    data: Annotated[
+        Path | None, typer.Option(help="The training .h5ad, to leave out what a user has rated; the run remembers it.")
+    ] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Keep items that the user has rated.")] = False,
+    by: Annotated[str, typer.Option(help="Rank by mean, or by lower: the interval's lower end, which is cautious.")] = (
+        "mean"
+    ),
+    item: Annotated[list[str] | None, typer.Option("--item", help="Choose among these items only.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave this item out.")] = None,
+    level: Annotated[float, typer.Option(help="Probability that the interval is to hold.")] = 0.9,
+    output: Table = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """List the items that a user is predicted to rate highest, without those rated already.
+
+    This ranks by rating, given that the user takes the item; it does not predict what the user will take.
+
+    Examples:
+        platewise recommend RUN --user 42 -k 10
+
+        platewise recommend RUN --user 42 --user 7 --by lower --data train.h5ad
+    """
+    from .start import start
+
+    start(threads)
+    from ..inference.run_directory import load
+    from ..posterior import recommend as recommendations
+    from .matrix import require_training, training_data_of
+    from .output import show_frame
+
+    fitted = load(run, device=device)
+    seen: Path | ad.AnnData | None = None
+    if not include_seen:
+        found = data or training_data_of(run, fitted)
+        seen = require_training(found, run, "to leave out what was rated", "--data FILE, or say --include-seen")
+    settings = {"exclude_seen": not include_seen, "by": by, "items": item, "exclude": exclude}
+    frame = recommendations(fitted, user, k, data=seen, level=level, seed=seed, **settings)  # type: ignore[arg-type]
+    if not json and not frame["reason"].str.startswith("unknown").any():
+        frame = frame.drop(columns="reason")
+    show_frame(frame, f"{run}: recommended by {by}, with {100 * level:g}% interval", json, output, force)
