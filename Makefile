@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export OMP_NUM_THREADS ?= $(shell nproc)
 
 .PHONY: demo test test-all lint bench clean
 .DELETE_ON_ERROR:

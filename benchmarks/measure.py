@@ -66,9 +66,8 @@ class Scores:
 
 
 def data_folder() -> Path:
-    """Folder of the published data sets: PLATEWISE_TEST_DATA, or shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("PLATEWISE_TEST_DATA", beside))
+    """Folder of the published data sets, named by PLATEWISE_TEST_DATA; the current one if it is not set."""
+    return Path(os.environ.get("PLATEWISE_TEST_DATA", "."))
 
 
 def require_files(*paths: Path) -> None:

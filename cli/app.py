@@ -23,6 +23,7 @@ from .recommend import recommend
 from .simulate import simulate
 from .split import split
 
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports no more of its exceptions
 COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, posterior)
 
 app = typer.Typer(
@@ -43,9 +44,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments; those of the process if not given.
 
     Raises:
-        SystemExit: Always: 0 if all went well, 2 for what a person can put right, 130 after Ctrl-C, 1 for a fault.
+        SystemExit: Always: 0 if all went well, 2 for what a person can put right, 130 after Ctrl-C, 1 for a fit that
+            broke down, or a fault.
     """
-    app(args=None if argv is None else list(argv), prog_name="platewise")
+    arguments = None if argv is None else list(argv)
+    try:
+        code = app(args=arguments, prog_name="platewise", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        code = _misused(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misused(error: Any) -> int:
+    """One line on what the parser refused; the help where nothing was asked for."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    command = error.ctx.command_path if error.ctx else "platewise"
+    return _complain(
+        f"error: {error.format_message().rstrip('.')}. `{command} --help` says what there is.", 2
+    ).exit_code
 
 
 def _print_version(asked: bool) -> None:
@@ -73,7 +91,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            raise _complain("interrupted: nothing was written", 130) from None
+            raise _complain("interrupted: no file was left half written", 130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
@@ -90,12 +108,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def _explained(error: Exception) -> tuple[str, int]:
     """What to say of an error, and the exit code."""
     from ..data.errors import PlatewiseError
+    from .wording import at_the_command_line
 
     if isinstance(error, PlatewiseError):
-        return f"error: {error}", 2
+        return f"error: {at_the_command_line(str(error))}", 2
     if isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
-        return f"error: {error.strerror or error}{where}", 2
+        return f"error: {at_the_command_line(_of_the_system(error))}", 2
     if isinstance(error, MemoryError):
         return "error: not enough memory. Take a smaller matrix, rank or --batch-rows, or --from-disk.", 2
     return (
@@ -103,6 +121,17 @@ def _explained(error: Exception) -> tuple[str, int]:
         "PLATEWISE_TRACEBACK=1 shows where.",
         1,
     )
+
+
+def _of_the_system(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"Expected a file, got no such file{where}. Check the path."
+    if isinstance(error, IsADirectoryError):
+        return f"Expected a file, got a folder{where}. Check the path."
+    if isinstance(error, PermissionError):
+        return f"Expected a path that you may read or write, got one that you may not{where}. Check its permissions."
+    return f"Expected to read or write, got: {error.strerror or error}{where}. Is the disk full or read-only?"
 
 
 def _complain(message: str, code: int) -> typer.Exit:

@@ -21,8 +21,8 @@ MARK = "run/config.json"  # what shows that a folder is a demo's
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")] = Path("platewise-demo"),
-    users: Annotated[int, typer.Option(help="Number of users.")] = 6040,
-    items: Annotated[int, typer.Option(help="Number of items.")] = 3706,
+    users: Annotated[int, typer.Option(min=2, help="Number of users.")] = 6040,
+    items: Annotated[int, typer.Option(min=2, help="Number of items.")] = 3706,
     ratings: Annotated[int, typer.Option(help="Number of ratings.")] = 1_000_000,
     rank: Annotated[int, typer.Option(help="Number of factors, in the truth and in the fit.")] = 8,
     epochs: Annotated[int, typer.Option(help="Passes over the users.")] = 30,
@@ -39,7 +39,7 @@ def demo(
     from .start import start
 
     start(threads)
-    from ..inference.whole_folder import whole_folder
+    from ..data.writing import whole_folder
 
     say = _clock()
     with whole_folder(output, force=force, mark=MARK) as folder:
@@ -125,11 +125,14 @@ def _write(fitted: Fitted, train: ad.AnnData, folder: Path, output: Path, chosen
 
 
 def _farewell(output: Path, user: str) -> str:
+    from .program import command
+
+    run = output / "run"
     return f"""
 In {output}: train.h5ad and test.h5ad, the run directory run, posterior.nc for ArviZ, and the figures elbo.png,
 coverage.png and predicted.png. What to try next:
 
-  platewise predict {output}/run --user {user} --item 1 --item 2
-  platewise recommend {output}/run --user {user} -k 10
-  platewise evaluate {output}/run {output}/test.h5ad --json
-  platewise ingest movielens-100k -o data.h5ad        (ratings of people; or a CSV file of your own)"""
+  {command("predict", run, "--user", user, "--item", 1, "--item", 2)}
+  {command("recommend", run, "--user", user, "-k", 10)}
+  {command("evaluate", run, output / "test.h5ad", "--json")}
+  {command("ingest", "movielens-100k", "-o", "data.h5ad")}        (ratings of people; or a CSV file of your own)"""

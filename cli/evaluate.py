@@ -37,8 +37,10 @@ def evaluate(
     start(threads)
     from ..inference.run_directory import load
     from ..posterior import evaluate as score
+    from .matrix import require_ratings
     from .output import print_json
 
+    require_ratings(test, "an evaluation")
     fitted = load(run, device=device)
     scores = score(fitted, test, method=method, n_samples=n_samples, seed=seed)
     if json:

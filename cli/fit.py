@@ -7,30 +7,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Device, Force, Json, Threads
+from .options import MAX_SEED, Device, Force, Json, Threads
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..guides import NormalGuide
     from ..inference import Fitted
 
 MODELS = ("latent-factor",)
 GUIDES = ("mean-field", "row-block")
 ALGORITHMS = ("svi",)
+ESTIMATORS = ("auto", "closed-form", "sampled")
+DEFAULTS: dict[str, Any] = {"model": "latent-factor", "guide": "row-block", "algorithm": "svi", "rank": 16}
+BYTES_PER_NAME = 64  # of a row or column, with its side columns
+
+
+def _choice(what: str, names: tuple[str, ...], kind: str) -> str:
+    return f"{what}: {', '.join(names)}; {DEFAULTS[kind]} if not given."
 
 
 def fit(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="The .h5ad to fit.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run directory to make.")] = None,
-    model: Annotated[str, typer.Option(help=f"The model: {', '.join(MODELS)}.")] = "latent-factor",
-    guide: Annotated[str, typer.Option(help=f"The variational family: {', '.join(GUIDES)}.")] = "row-block",
-    algorithm: Annotated[str, typer.Option(help=f"The algorithm: {', '.join(ALGORITHMS)}.")] = "svi",
-    rank: Annotated[int, typer.Option(help="Number of factors.")] = 16,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the users.")] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Users per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Step size at its peak.")] = None,
-    likelihood: Annotated[str | None, typer.Option(help="closed-form, sampled, or auto.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random; 0 if not given.")] = None,
+    model: Annotated[str | None, typer.Option(help=_choice("The model", MODELS, "model"))] = None,
+    guide: Annotated[str | None, typer.Option(help=_choice("The variational family", GUIDES, "guide"))] = None,
+    algorithm: Annotated[str | None, typer.Option(help=_choice("The algorithm", ALGORITHMS, "algorithm"))] = None,
+    rank: Annotated[int | None, typer.Option(help=f"Number of factors; {DEFAULTS['rank']} if not given.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the users; 60 if not given.")] = None,
+    batch_rows: Annotated[
+        int | None, typer.Option(help="Users per step; a twelfth of the users, 16 to 4096, if not given.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size at its peak; 0.5 if not given.")] = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="How the expected log-likelihood is got: auto (the default), closed-form or sampled."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random; 0 if not given.")
+    ] = None,
     from_disk: Annotated[bool, typer.Option("--from-disk", help="Stream DATA instead of loading it.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted fit, in place.")] = None,
     device: Device = "auto",
@@ -52,26 +67,50 @@ def fit(
     from .start import start
 
     start(threads)
-    options = {"epochs": epochs, "batch_rows": batch_rows, "learning_rate": learning_rate, "likelihood": likelihood}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    choice = {"model": model, "guide": guide, "algorithm": algorithm, "rank": rank}
+    options = {"epochs": epochs, "batch_rows": batch_rows, "learning_rate": learning_rate}
     if resume is not None:
-        _refuse_with_resume({**given, "seed": seed, "output": output, "from-disk": from_disk or None})
+        rest = {"estimator": estimator, "seed": seed, "output": output, "from-disk": from_disk or None}
+        _refuse_with_resume(choice | options | rest)
         fitted, run = _go_on(resume, data, device)
     else:
-        names = {"model": (model, MODELS), "guide": (guide, GUIDES), "algorithm": (algorithm, ALGORITHMS)}
-        _check_names(names)
         data, run = _require_paths(data, output, force)
-        _check_rank(rank, data)
-        made = (_model(rank), _guide(guide))
-        fitted = _fit(*made, data, from_disk, seed=seed or 0, device=device, **given)
+        settings = {"seed": seed or 0, "device": device, **_given(options | {"likelihood": estimator})}
+        _check_names(_given({"estimator": estimator}))
+        fitted = _begin(DEFAULTS | _given(choice), data, run, from_disk, settings)
         _save(fitted, run, data, from_disk, force)
     _report(fitted, run, json)
 
 
-def _check_names(names: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _begin(choice: dict[str, Any], data: Path, run: Path, from_disk: bool, settings: dict[str, Any]) -> Fitted:
+    """A new fit, once all that can be checked before it is."""
+    from .matrix import require_ratings, shape_of
+
+    _check_names(choice)
+    shape, rank = shape_of(data), choice["rank"]
+    _check_rank(rank, shape)
+    require_ratings(data, "LatentFactor")
+    made = (_model(rank), _guide(choice["guide"]))
+    _require_space(run, sum(shape) * (BYTES_PER_NAME + 3 * 4 * made[1].width(rank + 1)))
+    return _fit(*made, data, from_disk, **settings)
+
+
+def _require_space(run: Path, n_bytes: int) -> None:
+    from ..data.writing import require_space
+
+    require_space(run, n_bytes)
+
+
+def _check_names(choice: dict[str, Any]) -> None:
     from ..data.errors import PlatewiseError
 
-    for kind, (name, known) in names.items():
+    kinds = {"model": MODELS, "guide": GUIDES, "algorithm": ALGORITHMS, "estimator": ESTIMATORS}
+    for kind, known in kinds.items():
+        name = choice.get(kind, known[0])
         if name not in known:
             raise PlatewiseError(
                 f"Expected --{kind} to be one that this release has ({', '.join(known)}), got {name!r}. Choose one."
@@ -100,11 +139,11 @@ def _require_paths(data: Path | None, output: Path | None, force: bool) -> tuple
     return data, output
 
 
-def _check_rank(rank: int, data: Path) -> None:
+def _check_rank(rank: int, shape: tuple[int, int]) -> None:
     from ..data.errors import PlatewiseError
-    from .matrix import shape_of
 
-    shape = shape_of(data)
+    if rank < 1:
+        raise PlatewiseError(f"Expected a rank of at least 1, got {rank}. Choose, say, 16.")
     if rank > min(shape):
         raise PlatewiseError(
             f"Expected a rank of at most {min(shape)}, the smaller side of a {shape[0]} x {shape[1]} matrix, got "
@@ -118,7 +157,7 @@ def _model(rank: int) -> nn.Module:
     return LatentFactor(rank)
 
 
-def _guide(name: str) -> nn.Module:
+def _guide(name: str) -> NormalGuide:
     from ..guides import MeanFieldNormal, RowBlockNormal
 
     return MeanFieldNormal() if name == "mean-field" else RowBlockNormal()
@@ -140,19 +179,20 @@ def _save(fitted: Fitted, run: Path, data: Path, from_disk: bool, force: bool) -
 def _go_on(run: Path, data: Path | None, device: str) -> tuple[Fitted, Path]:
     """Take a fit up where it was interrupted; one that is done is left as it is."""
     from ..inference.run_directory import load, read_config, training_file
-    from .matrix import require_training
+    from .program import command
+    from .training import require_training
 
     earlier = load(run, device=device)
     if earlier.converged is not False:
         typer.echo(f"{run}: nothing to go on with: {earlier.stopped}", err=True)
         return earlier, run
-    from_disk = read_config(run)["data"]["from_disk"]
-    data = require_training(
-        data or training_file(run), run, "to go on with the fit", "`platewise fit DATA --resume RUN`"
-    )
+    config = read_config(run)
+    found = data or training_file(run)
+    data = require_training(found, run, "to go on with the fit", f"`{command('fit')} DATA --resume {run}`")
+    _require_space(run, sum(config["files"].values()))
     settings = {"seed": earlier.seed, "device": device, "dtype": earlier.dtype, "resume": earlier}
-    fitted = _fit(earlier.model, earlier.guide, data, from_disk, **settings, **earlier.options)
-    _save(fitted, run, data, from_disk, force=True)
+    fitted = _fit(earlier.model, earlier.guide, data, config["data"]["from_disk"], **settings, **earlier.options)
+    _save(fitted, run, data, config["data"]["from_disk"], force=True)
     return fitted, run
 
 
@@ -163,6 +203,7 @@ def _report(fitted: Fitted, run: Path, as_json: bool) -> None:
         typer.Exit: 130 after Ctrl-C, 1 where the fit broke down.
     """
     from .output import print_json
+    from .program import command
 
     last = fitted.history.iloc[-1].to_dict() if len(fitted.history) else {}
     if as_json:
@@ -171,18 +212,21 @@ def _report(fitted: Fitted, run: Path, as_json: bool) -> None:
     else:
         typer.echo(_summary(fitted, run, last))
     if fitted.stopped.startswith("interrupted"):
-        typer.echo(f"saved as it is; go on with `platewise fit --resume {run}`", err=True)
+        typer.echo(f"saved as it is; go on with `{command('fit', '--resume', run)}`", err=True)
         raise typer.Exit(130)
     if fitted.converged is False:
+        typer.echo(f"error: the fit broke down: {fitted.stopped}. {run} holds the parameters as they were.", err=True)
         raise typer.Exit(1)
 
 
 def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
+    from .program import command
+
     lines = [f"{run}: {fitted.stopped}"]
     if last:
         n_entries = int(fitted.obs["n_entries"].sum())
         per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n_entries:.4f} per entry)"
         lines.append(f"{per_entry} after {last['seconds']:.1f} s of training")
     if fitted.converged is not False:
-        lines.append(f"next: platewise evaluate {run} TEST.h5ad")
+        lines.append(f"next: {command('evaluate', run)} TEST.h5ad")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A MovieLens folder, zip or file; any CSV, TSV or Parquet file; or a name such as movielens-100k.",
+        help="A MovieLens folder, zip or file; any CSV, TSV or Parquet file; an .h5ad; or a name: movielens-100k.",
     ),
 ]
 Unstored = Annotated[
@@ -37,6 +38,7 @@ def ingest(
     ),
     unstored: Unstored = None,
     base_url: Annotated[str | None, typer.Option(help="Where published data sets lie.")] = None,
+    progress: Annotated[bool, typer.Option("--progress", help="Show a bar during a download.")] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -60,9 +62,11 @@ def ingest(
 
     require_free(output, force=force)
     columns: dict[str, Any] = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-    chosen = {name: int(x) if x is not None and x.isdigit() else x for name, x in columns.items()}
+    chosen: dict[str, Any] = {name: int(x) if x is not None and x.isdigit() else x for name, x in columns.items()}
     if no_timestamp:
         chosen["timestamp"] = False
+    if progress:
+        chosen["progress"] = True
     adata = _read(source, unstored, {**chosen, "duplicates": duplicates, "base_url": base_url})
     write_h5ad(adata, output, force=force)
     if json:
@@ -73,18 +77,18 @@ def ingest(
 
 def _read(source: str, unstored: str | None, options: dict[str, Any]) -> ad.AnnData:
     from ..data.errors import PlatewiseError
+    from ..data.matrix import by_rows
     from ..data.ratings import read_ratings
     from ..data.storage import read_h5ad
+    from .matrix import require_ratings
 
     if unstored is None:
+        if source.endswith(".h5ad"):
+            require_ratings(Path(source), "ingest")
         return read_ratings(source, **options)
     if not source.endswith(".h5ad"):
         raise PlatewiseError(f"Expected an .h5ad for --unstored, got {source}. Leave --unstored out: it is ratings.")
-    adata = read_h5ad(source, unstored=unstored)
-    if getattr(adata.X, "format", None) not in ("csr", "csc"):
-        raise PlatewiseError(f"Expected a sparse matrix in X of {source}, got {type(adata.X).__name__}.")
-    adata.X = adata.X.tocsr()
-    return adata
+    return by_rows(read_h5ad(source, unstored=unstored))
 
 
 def _facts(adata: ad.AnnData) -> dict[str, Any]:

@@ -1,16 +1,14 @@
-"""The .h5ad behind a command: its shape without its entries, and where a run's training data are."""
+"""What an .h5ad says of itself, without its entries: checked before anything is read or computed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any
 
-if TYPE_CHECKING:
-    import anndata as ad
-
-    from ..inference import Fitted
-
-T = TypeVar("T")
+_WORDS = {
+    "missing": "ratings (entries not stored are missing)",
+    "zero": "counts (entries not stored are observed zeros)",
+}
 
 
 def shape_of(path: Path) -> tuple[int, int]:
@@ -19,6 +17,35 @@ def shape_of(path: Path) -> tuple[int, int]:
     Raises:
         PlatewiseError: If it is missing, or no whole .h5ad.
     """
+    shape: tuple[int, int] = _looked_up(path)[0]
+    return shape
+
+
+def require_ratings(path: Path, needed_by: str) -> None:
+    """Check that an .h5ad holds ratings, and say what to type if not.
+
+    Args:
+        path: The file.
+        needed_by: Who needs ratings, for the message.
+
+    Raises:
+        PlatewiseError: If it is missing, no whole .h5ad, holds counts, or does not say what it holds.
+    """
+    from ..data.errors import PlatewiseError
+
+    unstored = _looked_up(path)[1]
+    if unstored == "missing":
+        return
+    got = _WORDS.get(unstored, "a file that does not say what entries not stored mean")
+    source = "SOURCE" if unstored else path  # what says counts already is not made ratings by saying so
+    raise PlatewiseError(
+        f"Expected {_WORDS['missing']} for {needed_by}, got {got}: {path}. If they are ratings, say "
+        f"`platewise ingest {source} --unstored missing -o RATINGS.h5ad`, and take that file."
+    )
+
+
+def _looked_up(path: Path) -> tuple[tuple[int, int], str]:
+    """Shape, and what entries not stored mean ("" where that is not recorded)."""
     import h5py
 
     from ..data.errors import PlatewiseError
@@ -28,43 +55,16 @@ def shape_of(path: Path) -> tuple[int, int]:
         raise PlatewiseError(f"Expected an .h5ad file, got {got}: {path}. Make one with `platewise ingest`.")
     try:
         with h5py.File(path, "r") as file:
-            return tuple(len(file[side][file[side].attrs["_index"]]) for side in ("obs", "var"))  # type: ignore[return-value]
-    except (OSError, KeyError) as error:
+            n_rows, n_cols = (len(file[side][file[side].attrs["_index"]]) for side in ("obs", "var"))
+            return (n_rows, n_cols), _recorded(file)
+    except (OSError, KeyError, RuntimeError) as error:
         raise PlatewiseError(
             f"Expected a whole .h5ad file, got a truncated or damaged one: {path}. Make it again."
         ) from error
 
 
-def training_data_of(run: Path, fitted: Fitted) -> ad.AnnData | None:
-    """The training data that a run remembers; None if they are gone or have changed since."""
-    from ..data.storage import fingerprint, read_h5ad
-    from ..inference.run_directory import training_file
-
-    file = training_file(run)
-    adata = None if file is None else read_h5ad(file)
-    return adata if adata is not None and fingerprint(adata) == fitted.fingerprint else None
-
-
-def require_training(found: T | None, run: Path, needed: str, option: str) -> T:
-    """Check that a run's training data were found.
-
-    Args:
-        found: What was found.
-        run: The run directory.
-        needed: What for, in words.
-        option: How a person names them.
-
-    Returns:
-        What was found.
-
-    Raises:
-        PlatewiseError: If nothing was found.
-    """
-    from ..data.errors import PlatewiseError
-    from ..inference.run_directory import read_config
-
-    if found is None:
-        file = read_config(run)["data"]["file"]
-        got = "no path remembered" if file is None else f"{file} gone or changed"
-        raise PlatewiseError(f"Expected the training data of {run} {needed}, got {got}. Name them: {option}.")
-    return found
+def _recorded(file: Any) -> str:
+    if "uns/platewise/unstored" not in file:
+        return ""
+    value = file["uns/platewise/unstored"][()]
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -8,10 +8,15 @@ from typing import Annotated
 import typer
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a fit.")]
+MAX_SEED = 2**63 - 1
+
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Device = Annotated[str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda, ...")]
-Threads = Annotated[int | None, typer.Option("--threads", help="Threads to compute with; all cores if not given.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", help="Threads to compute with; OMP_NUM_THREADS, or all cores, if not given."),
+]
 Table = Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file as well.")]

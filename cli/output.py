@@ -54,8 +54,10 @@ def _is_number(cell: str) -> bool:
     return not cell or cell.replace("%", "").replace(",", "").replace("-", "").replace(".", "").strip().isdigit()
 
 
-def show_frame(frame: pd.DataFrame, title: str, as_json: bool, output: Path | None, force: bool) -> None:
-    """Show a table of results, and write it as CSV if there is a path.
+def show_frame(
+    frame: pd.DataFrame, title: str, as_json: bool, output: Path | None, force: bool, hidden: Iterable[str] = ()
+) -> None:
+    """Show a table of results, and write it as CSV if there is a path; `hidden` columns are not for the screen.
 
     Raises:
         PlatewiseError: If the path exists and `force` is not set.
@@ -65,11 +67,12 @@ def show_frame(frame: pd.DataFrame, title: str, as_json: bool, output: Path | No
     if as_json:
         print_json(frame.to_dict("records"))
         return
-    shown = frame.head(MAX_SHOWN)
+    shown = frame.drop(columns=list(hidden)).head(MAX_SHOWN)
     lines = ([_cell(x) for x in line] for line in shown.itertuples(index=False, name=None))
-    print_table(title, frame.columns, lines)
+    print_table(title, shown.columns, lines)
     if len(shown) < len(frame):
-        typer.echo(f"... and {len(frame) - len(shown):,} more; write them all with -o FILE.csv")
+        where = f"all are in {output}" if output else "write them all with -o FILE.csv"
+        typer.echo(f"... and {len(frame) - len(shown):,} more; {where}")
 
 
 def _cell(value: Any) -> str:

@@ -12,6 +12,8 @@ from .options import Device, Force, Json, Output, Run, Seed, Threads
 if TYPE_CHECKING:
     import anndata as ad
 
+    from ..inference import Fitted
+
 MAX_HELD_OUT = 1000  # ratings in the file: predictive draws are stored for each
 
 
@@ -22,7 +24,10 @@ def posterior(
     col: Annotated[list[str] | None, typer.Option("--col", help="A column's (item's) id; may be repeated.")] = None,
     draws: Annotated[int, typer.Option(help="Number of posterior draws.")] = 1000,
     test: Annotated[
-        Path | None, typer.Option(help="An .h5ad of held-out ratings, for posterior predictive and observed data.")
+        Path | None,
+        typer.Option(
+            help=f"An .h5ad of held-out ratings to predict; of more than {MAX_HELD_OUT:,}, so many at random."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The training .h5ad, for densities of the rows; the run remembers it.")
@@ -48,13 +53,12 @@ def posterior(
     from ..data.writing import require_free
     from ..inference.run_directory import load
     from ..posterior import save_netcdf, to_arviz
-    from .matrix import training_data_of
     from .output import count, print_json
 
     require_free(output, force=force)
     fitted = load(run, device=device)
     held_out = None if test is None else _sample(test, seed)
-    training = data or training_data_of(run, fitted)
+    training = data or (_training_data(run, fitted) if row else None)
     idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)
     save_netcdf(idata, output, force=force)
     names = (fitted.meaning["row_name"], fitted.meaning["col_name"])
@@ -65,13 +69,29 @@ def posterior(
     typer.echo(f"{output}: {draws:,} draws of the globals, {chosen}")
 
 
+def _training_data(run: Path, fitted: Fitted) -> ad.AnnData | None:
+    """The training data that the run remembers, or a notice of what is left out without them."""
+    from .training import training_data_of, what_became_of
+
+    found = training_data_of(run, fitted)
+    if found is None:
+        fitted.data = None  # a path that still leads to a file, but not to these data
+        typer.echo(
+            f"the training data: {what_became_of(run)}. log_p of the rows is left out; name them with --data FILE.",
+            err=True,
+        )
+    return found
+
+
 def _sample(test: Path, seed: int) -> ad.AnnData:
     """Some of the held-out ratings, at random."""
     import numpy as np
     import scipy.sparse as sp
 
     from ..data.storage import read_h5ad
+    from .matrix import require_ratings
 
+    require_ratings(test, "--test")
     adata = read_h5ad(test)
     entries = adata.X.tocoo()
     if entries.nnz > MAX_HELD_OUT:

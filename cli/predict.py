@@ -38,10 +38,13 @@ def predict(
     from .start import start
 
     start(threads)
+    from ..data.writing import require_free
     from ..inference.run_directory import load
     from ..posterior import predict as predictions
     from .output import show_frame
 
+    if output is not None:
+        require_free(output, force=force)
     wanted = _wanted(user, item, pairs)
     fitted = load(run, device=device)
     frame = predictions(fitted, *wanted, level=level, of=of, seed=seed)
@@ -71,6 +74,11 @@ def _read_pairs(path: Path) -> tuple[list[str], list[str]]:
 
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        got = "a folder" if path.is_dir() else "no such file"
+        raise PlatewiseError(
+            f"Expected a file of pairs, got {got}: {path}. Make a CSV with the columns user and item."
+        ) from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise PlatewiseError(f"Expected a CSV of pairs, got {error}: {path}. Check the file.") from error
     columns = {name.strip().lower(): name for name in table.columns}

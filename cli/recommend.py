@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,11 +47,14 @@ def recommend(
     from .start import start
 
     start(threads)
+    from ..data.writing import require_free
     from ..inference.run_directory import load
     from ..posterior import recommend as recommendations
-    from .matrix import require_training, training_data_of
     from .output import show_frame
+    from .training import require_training, training_data_of
 
+    if output is not None:
+        require_free(output, force=force)
     fitted = load(run, device=device)
     seen: Path | ad.AnnData | None = None
     if not include_seen:
@@ -58,6 +62,15 @@ def recommend(
         seen = require_training(found, run, "to leave out what was rated", "--data FILE, or say --include-seen")
     settings = {"exclude_seen": not include_seen, "by": by, "items": item, "exclude": exclude}
     frame = recommendations(fitted, user, k, data=seen, level=level, seed=seed, **settings)  # type: ignore[arg-type]
-    if not json and not frame["reason"].str.startswith("unknown").any():
-        frame = frame.drop(columns="reason")
-    show_frame(frame, f"{run}: recommended by {by}, with {100 * level:g}% interval", json, output, force)
+    hidden = () if any(reason.startswith("unknown") for reason in frame["reason"]) else ("reason",)
+    title = f"{run}: recommended by {by}, with {100 * level:g}% interval"
+    show_frame(frame, title, json, output, force, hidden)
+    _say_who_has_none(user, frame[fitted.meaning["row_name"]])
+
+
+def _say_who_has_none(asked: list[str], served: Iterable[object]) -> None:
+    from ..data.ids import as_name
+
+    names = {as_name(x) for x in served}
+    if without := [x for x in dict.fromkeys(asked) if as_name(x) not in names]:
+        typer.echo(f"nothing left to recommend to {', '.join(without)}: all items on offer are rated", err=True)

@@ -17,8 +17,8 @@ Truth = Annotated[Path | None, typer.Option("--truth", help="Where to write the 
 
 def simulate(
     output: Output,
-    users: Annotated[int, typer.Option(help="Number of users; each has a rating at least.")] = 6040,
-    items: Annotated[int, typer.Option(help="Number of items.")] = 3706,
+    users: Annotated[int, typer.Option(min=2, help="Number of users; each has a rating at least.")] = 6040,
+    items: Annotated[int, typer.Option(min=2, help="Number of items.")] = 3706,
     ratings: Annotated[int, typer.Option(help="Number of ratings.")] = 1_000_000,
     rank: Annotated[int, typer.Option(help="Number of factors.")] = 8,
     mean: Annotated[float, typer.Option(help="Grand mean of the ratings.")] = 3.5,
@@ -42,23 +42,33 @@ def simulate(
 
     from ..data.simulate import simulate_ratings
     from ..data.storage import write_h5ad
-    from ..data.writing import require_free, whole_file
+    from ..data.writing import whole_file
     from .output import count, print_json
 
     truth = truth or output.with_suffix(".truth.npz")
-    require_free(output, force=force)
+    _check_outputs(output, truth, force)
     model = example_model(rank)
     adata, latents = simulate_ratings(model, users, items, ratings, given={"mu": mean}, seed=seed)
     arrays: dict[str, Any] = latents | {"sigma": model.sigma.detach().numpy()}
-    with whole_file(truth, force=force) as temporary:
-        with temporary.open("wb") as file:
+    with whole_file(output, force=force) as ratings_file, whole_file(truth, force=force) as truth_file:
+        write_h5ad(adata, ratings_file)
+        with truth_file.open("wb") as file:
             np.savez(file, **arrays)
-        write_h5ad(adata, output, force=force)
     if json:
         print_json({"data": str(output), "truth": str(truth), "users": users, "items": items, "ratings": ratings})
         return
     typer.echo(f"{output}: {count(ratings, 'rating')} of {count(items, 'item')} by {count(users, 'user')}")
     typer.echo(f"{truth}: the truth behind them")
+
+
+def _check_outputs(output: Path, truth: Path, force: bool) -> None:
+    from ..data.errors import PlatewiseError
+    from ..data.writing import require_free
+
+    for path in (output, truth):
+        require_free(path, force=force)
+    if output.resolve() == truth.resolve():
+        raise PlatewiseError(f"Expected two files to write, got {output} twice. Give --truth another name.")
 
 
 def example_model(rank: int) -> LatentFactor:

@@ -39,12 +39,14 @@ def split(
     from ..data.split import split_entries
     from ..data.storage import read_h5ad, write_h5ad
     from ..data.writing import require_free, whole_file
+    from .matrix import require_ratings
     from .output import count, print_json
 
-    if output[0].absolute() == output[1].absolute():
-        raise PlatewiseError(f"Expected two files to write, got {output[0]} twice. Give them different names.")
     for path in output:
         require_free(path, force=force)
+    if output[0].resolve() == output[1].resolve():
+        raise PlatewiseError(f"Expected two files to write, got {output[0]} twice. Give them different names.")
+    require_ratings(data, "a split")
     parts = split_entries(read_h5ad(data), test, seed=seed, by=by, k=k)
     with whole_file(output[0], force=force) as first, whole_file(output[1], force=force) as second:
         write_h5ad(parts[0], first)

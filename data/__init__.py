@@ -3,26 +3,17 @@
 import pyro
 
 from .batches import RowBatch
-from .container import (
-    as_name,
-    col_ids,
-    fingerprint,
-    make_ratings,
-    mark,
-    meaning,
-    original_ids,
-    read_h5ad,
-    require_unstored,
-    row_ids,
-    write_h5ad,
-)
+from .container import col_ids, make_ratings, row_ids
 from .errors import PlatewiseError
+from .ids import as_name, original_ids
 from .loader import RowLoader
+from .meaning import mark, meaning, require_unstored
 from .published import download
 from .ratings import read_ratings
 from .simulate import simulate_ratings
 from .source import Source, source_of
 from .split import split_entries
+from .storage import fingerprint, read_h5ad, write_h5ad
 
 # No global parameter store: several fits live in one process. Here, so that it holds before any model is made.
 pyro.settings.set(module_local_params=True)

@@ -75,7 +75,10 @@ def choose_columns(available: Sequence[str], wanted: Wanted, label: str) -> Colu
     rating = _choose("rating", available, wanted.rating, label)
     chosen = Columns(user, item, rating, _choose_timestamp(available, wanted.timestamp, label))
     if len(set(chosen.roles().values())) < len(chosen.roles()):
-        raise PlatewiseError(f"Expected a column for each role, got one used twice in {label}: {chosen.roles()}.")
+        raise PlatewiseError(
+            f"Expected a column for each role, got one used twice in {label}: {chosen.roles()}. "
+            "Name the other one (--user, --item, --rating, --timestamp)."
+        )
     return chosen
 
 

@@ -19,24 +19,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from .errors import PlatewiseError
-from .ids import IdKind, as_name, name_ids, original_ids
-from .meaning import Unstored, mark, meaning, require_unstored
-from .storage import fingerprint, read_h5ad, write_h5ad
-
-__all__ = [
-    "Unstored",
-    "as_name",
-    "col_ids",
-    "fingerprint",
-    "make_ratings",
-    "mark",
-    "meaning",
-    "original_ids",
-    "read_h5ad",
-    "require_unstored",
-    "row_ids",
-    "write_h5ad",
-]
+from .ids import IdKind, name_ids, original_ids
+from .meaning import mark, meaning
 
 
 def make_ratings(
@@ -105,7 +89,7 @@ def _sorted(x: sp.csr_matrix, stamps: np.ndarray | None) -> tuple[sp.csr_matrix,
 def _names(ids: Iterable[object], n: int, of: str) -> tuple[np.ndarray, IdKind]:
     names, kind = name_ids(ids, of)
     if len(names) != n:
-        raise PlatewiseError(f"Expected {n} {of}, one per row or column of the matrix, got {len(names)}.")
+        raise PlatewiseError(f"Expected {n} {of}, one per row or column of X, got {len(names)}. Pass them all.")
     index = pd.Index(names)
     if not index.is_unique:
         twice = index[index.duplicated()][0]
@@ -118,7 +102,7 @@ def _side(table: pd.DataFrame | None, names: np.ndarray, of: str) -> pd.DataFram
     if table is None:
         return pd.DataFrame(index=index)
     if len(table) != len(names):
-        raise PlatewiseError(f"Expected {of} with {len(names)} rows, one per id, got {len(table)}.")
+        raise PlatewiseError(f"Expected {of} with {len(names)} rows, one per id, got {len(table)}. Reindex it by id.")
     return table.set_axis(index, axis=0)
 
 

@@ -34,7 +34,7 @@ def check_rule(duplicates: str) -> None:
         PlatewiseError: It is none of ``"last"``, ``"mean"``, ``"error"``.
     """
     if duplicates not in get_args(Duplicates):
-        raise PlatewiseError(f'Expected duplicates="last", "mean" or "error", got {duplicates!r}.')
+        raise PlatewiseError(f'Expected duplicates="last", "mean" or "error", got {duplicates!r}. Choose one.')
 
 
 def assemble(entries: Entries, shape: tuple[int, int], duplicates: Duplicates | str = "last") -> Assembled:

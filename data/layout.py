@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .columns import Wanted
 from .errors import PlatewiseError
-from .places import DAMAGED, Source
+from .places import DAMAGED, File
 
 _DELIMITERS = ("::", "\t", ",", ";", "|")
 _POSITIONAL = ("user", "item", "rating", "timestamp")
@@ -38,7 +38,7 @@ class Layout:
         return next(csv.reader([line], delimiter=self.delimiter), [])
 
 
-def sniff(source: Source, wanted: Wanted) -> Layout:
+def sniff(source: File, wanted: Wanted) -> Layout:
     """Find out delimiter and header from the first lines of a file.
 
     A first line without any number is a header, and so is one that holds a name the caller asked for.
@@ -48,7 +48,7 @@ def sniff(source: Source, wanted: Wanted) -> Layout:
     """
     lines = _first_lines(source)
     if not lines:
-        raise PlatewiseError(f"Expected ratings, got a file of blank lines: {source.label}.")
+        raise PlatewiseError(f"Expected ratings, got a file of blank lines: {source.label}. Was it written whole?")
     delimiter = _delimiter([line for _, line in lines])
     split = Layout(delimiter, (), False, 0, None).fields
     first = [field.strip() for field in split(lines[0][1])]
@@ -60,7 +60,7 @@ def sniff(source: Source, wanted: Wanted) -> Layout:
     return Layout(delimiter, names, header, lines[0][0] + 1 if header else 0, sample)
 
 
-def _first_lines(source: Source, n: int = 5) -> list[tuple[int, str]]:
+def _first_lines(source: File, n: int = 5) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     try:
         with source.text() as text:
@@ -74,7 +74,7 @@ def _first_lines(source: Source, n: int = 5) -> list[tuple[int, str]]:
     return found
 
 
-def unreadable(source: Source, error: Exception) -> PlatewiseError:
+def unreadable(source: File, error: Exception) -> PlatewiseError:
     """The error for a file whose bytes cannot be read as text."""
     if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
         return PlatewiseError(f"Expected text in UTF-8, got other bytes: {source.label}. Convert the file first.")

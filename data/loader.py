@@ -17,6 +17,9 @@ from torch import Tensor
 
 from .batches import RowBatch
 from .errors import PlatewiseError
+from .matrix import require_csr
+from .seeds import require_seed
+from .storage import require_h5ad
 
 BLOCK_ROWS = 1024  # rows read at once: single rows are 40 to 100 times slower
 WINDOW_BLOCKS = 16  # blocks shuffled together, and at most twice as many held in memory
@@ -44,9 +47,7 @@ class MemoryRows:
     """
 
     def __init__(self, matrix: Any) -> None:
-        if not (sp.issparse(matrix) and matrix.format == "csr"):
-            got = getattr(matrix, "format", type(matrix).__name__)
-            raise PlatewiseError(f"Expected a CSR matrix in X, got {got}. Convert with scipy.sparse.csr_matrix(X).")
+        require_csr(matrix)
         self._matrix, self.shape, self.nnz = matrix, matrix.shape, matrix.nnz
 
     def take(self, rows: np.ndarray) -> sp.csr_matrix:
@@ -134,10 +135,9 @@ class RowLoader:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise PlatewiseError(f"Expected a seed of at least 0, got {self.seed}.")
+        require_seed(self.seed)
         if self.batch_rows < 1:
-            raise PlatewiseError(f"Expected at least 1 row a batch, got {self.batch_rows}.")
+            raise PlatewiseError(f"Expected at least 1 row a batch, got {self.batch_rows}. Choose, say, 1024.")
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -175,8 +175,7 @@ class RowLoader:
 
 def _open(path: Path | str) -> Any:
     """The matrix of an .h5ad on disk."""
-    if not Path(path).is_file():
-        raise PlatewiseError(f"Expected an .h5ad file, got no such file: {path}. Check the path.")
+    require_h5ad(path)
     try:
         return h5py.File(path, "r")["X"]
     except (OSError, KeyError) as error:

@@ -9,6 +9,8 @@ from .ids import IdKind
 
 Unstored = Literal["missing", "zero"]
 
+INGEST = "platewise ingest FILE --unstored {} -o data.h5ad"  # how the command line says it
+
 _WORDS = {
     "missing": "ratings (entries not stored are missing)",
     "zero": "counts (entries not stored are observed zeros)",
@@ -41,7 +43,7 @@ def mark(
         PlatewiseError: ``unstored`` is neither of the two.
     """
     if unstored not in get_args(Unstored):
-        raise PlatewiseError(f'Expected unstored="missing" (ratings) or "zero" (counts), got {unstored!r}.')
+        raise PlatewiseError(f'Expected unstored="missing" (ratings) or "zero" (counts), got {unstored!r}. Choose one.')
     rows, cols = ("user", "item") if unstored == "missing" else ("cell", "gene")
     adata.uns["platewise"] = {
         "unstored": unstored,
@@ -59,13 +61,19 @@ def meaning(adata: ad.AnnData) -> dict[str, Any]:
     Raises:
         PlatewiseError: Nothing is recorded.
     """
-    recorded = adata.uns.get("platewise")
-    if not isinstance(recorded, dict) or recorded.get("unstored") not in get_args(Unstored):
+    if not has_meaning(adata):
         raise PlatewiseError(
             "Expected a matrix that says what entries not stored mean, got one that does not. "
-            'Call platewise.data.mark(adata, unstored="missing") for ratings, unstored="zero" for counts.'
+            'Call platewise.data.mark(adata, unstored="missing") for ratings, unstored="zero" for counts; '
+            f"of a file: {INGEST.format('missing|zero')}."
         )
-    return recorded
+    return adata.uns["platewise"]
+
+
+def has_meaning(adata: ad.AnnData) -> bool:
+    """Whether the matrix says what entries not stored mean."""
+    recorded = adata.uns.get("platewise")
+    return isinstance(recorded, dict) and recorded.get("unstored") in get_args(Unstored)
 
 
 def require_unstored(adata: ad.AnnData, unstored: Unstored, *, needed_by: str) -> None:
@@ -83,5 +91,6 @@ def require_unstored(adata: ad.AnnData, unstored: Unstored, *, needed_by: str) -
     if got != unstored:
         raise PlatewiseError(
             f"Expected {_WORDS[unstored]} for {needed_by}, got {_WORDS[got]}. "
-            f'Choose another model, or call mark(adata, unstored="{unstored}") if that is what they mean.'
+            f'Choose another model, or call mark(adata, unstored="{unstored}") if that is what they mean; '
+            f"of a file from elsewhere: {INGEST.format(unstored)}."
         )

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import PlatewiseError
-from .places import Place, Source
+from .places import File, Place
 
 RATINGS = ("ratings.csv", "ratings.dat", "u.data")
 _RATINGS_FILE = re.compile(r"(ratings\.(csv|dat)|u\.data|(u[1-5ab]|r[1-5ab])\.(base|test|train))(\.gz)?")
@@ -33,7 +33,7 @@ _GENRES = (
 _GENRES_100K = _GENRES.split()
 
 
-def find_ratings(place: Place) -> Source:
+def find_ratings(place: Place) -> File:
     """The file of ratings in a folder or archive.
 
     A place without one of the published names will do if it holds a single file.
@@ -45,7 +45,7 @@ def find_ratings(place: Place) -> Source:
     if found is not None:
         return found
     if len(place.members) == 1:
-        return place.source(place.members[0])
+        return place.file(place.members[0])
     held = ", ".join(place.members[:8]) or "nothing"
     raise PlatewiseError(
         f"Expected one of {', '.join(RATINGS)} in {place.label}, got {held}. Name the file of ratings itself."
@@ -74,20 +74,20 @@ def user_table(place: Place) -> pd.DataFrame | None:
 
 def _table(place: Place, readers: dict[str, Callable[[str], pd.DataFrame]]) -> pd.DataFrame | None:
     for name, reader in readers.items():
-        source = place.find(name)
-        if source is not None:
+        file = place.find(name)
+        if file is not None:
             try:
-                return reader(_decode(source)).drop_duplicates("id").set_index("id")
+                return reader(_decode(file)).drop_duplicates("id").set_index("id")
             except (IndexError, ValueError, csv.Error) as error:
                 raise PlatewiseError(
-                    f"Expected {source.label} as MovieLens publishes it, got another layout. "
+                    f"Expected {file.label} as MovieLens publishes it, got another layout. "
                     "Move it elsewhere, or read the ratings as a DataFrame."
                 ) from error
     return None
 
 
-def _decode(source: Source) -> str:
-    with source.open() as stream:
+def _decode(file: File) -> str:
+    with file.open() as stream:
         raw = stream.read()
     try:
         return raw.decode("utf-8-sig")

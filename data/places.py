@@ -21,7 +21,7 @@ _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"
 
 
 @dataclass(frozen=True)
-class Source:
+class File:
     """A file that can be opened again and again, decompressed where its first bytes say so.
 
     Attributes:
@@ -61,23 +61,31 @@ class Source:
         with self.raw() as stream:
             return stream.read(len(magic)) == magic
 
+    def holds(self, magic: bytes) -> bool:
+        """Whether its decompressed bytes begin with these; False where they cannot be read."""
+        try:
+            with self.open() as stream:
+                return stream.read(len(magic)) == magic
+        except DAMAGED:
+            return False
 
-def file_source(path: str | Path) -> Source:
+
+def file_at(path: str | Path) -> File:
     """A file on disk.
 
     Raises:
         PlatewiseError: It is missing, empty or may not be read.
     """
     path = Path(path)
-    return _source(str(path), path.name, lambda: open(path, "rb"))
+    return _file(str(path), path.name, lambda: open(path, "rb"))
 
 
-def _source(label: str, name: str, raw: Callable[[], io.BufferedIOBase]) -> Source:
+def _file(label: str, name: str, raw: Callable[[], io.BufferedIOBase]) -> File:
     head = _head(label, raw)
     if not head:
         raise PlatewiseError(f"Expected ratings, got an empty file: {label}. Was it written or copied whole?")
     kinds = [kind for magic, kind in _COMPRESSIONS.items() if head.startswith(magic)]
-    return Source(label, name, raw, kinds[0] if kinds else None)
+    return File(label, name, raw, kinds[0] if kinds else None)
 
 
 def _head(label: str, raw: Callable[[], io.BufferedIOBase]) -> bytes:
@@ -104,18 +112,18 @@ class Place:
     members: tuple[str, ...]
     opener: Callable[[str], io.BufferedIOBase]
 
-    def find(self, *names: str) -> Source | None:
+    def find(self, *names: str) -> File | None:
         """The first of these names that is there; of several files of one name the one nearest the top."""
         for name in names:
             found = [member for member in self.members if PurePosixPath(member).name == name]
             if found:
-                return self.source(min(found, key=lambda member: member.count("/")))
+                return self.file(min(found, key=lambda member: member.count("/")))
         return None
 
-    def source(self, member: str) -> Source:
-        """One member as a `Source`."""
+    def file(self, member: str) -> File:
+        """One member as a `File`."""
         label, name = f"{self.label}/{member}", PurePosixPath(member).name
-        return _source(label, name, lambda: self.opener(member))
+        return _file(label, name, lambda: self.opener(member))
 
 
 def folder(path: str | Path, *, nested: bool = True) -> Place:

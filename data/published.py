@@ -17,6 +17,7 @@ from pathlib import Path
 import pooch
 import requests
 
+from .byte_bar import byte_bar
 from .errors import PlatewiseError
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens"
@@ -67,7 +68,7 @@ def download(
         base_url: Where the archives lie; by default the environment variable ``PLATEWISE_MOVIELENS_URL``
             and, failing that, GroupLens.
         cache: Folder to keep them in; pooch's cache for "platewise" by default.
-        progress: Show a progress bar (needs tqdm).
+        progress: Show a progress bar on standard error.
 
     Returns:
         The path of the zip archive.
@@ -102,15 +103,18 @@ def download(
 
 def _published(name: str) -> Published:
     if name not in MOVIELENS:
-        raise PlatewiseError(f"Expected a file or one of {', '.join(MOVIELENS)}, got {name!r}.")
+        raise PlatewiseError(
+            f"Expected a file or one of {', '.join(MOVIELENS)}, got {name!r}. Check the spelling, or the path."
+        )
     return MOVIELENS[name]
 
 
 def _retrieve(url: str, published: Published, cache: Path, progress: bool) -> str:
-    return pooch.retrieve(
-        url,
-        known_hash=f"md5:{published.md5}" if published.md5 else None,
-        fname=published.file,
-        path=cache,
-        downloader=pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT),
-    )
+    with byte_bar(published.file, shown=progress) as bar:
+        return pooch.retrieve(
+            url,
+            known_hash=f"md5:{published.md5}" if published.md5 else None,
+            fname=published.file,
+            path=cache,
+            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT),
+        )

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import scipy.sparse as sp
 
 from . import movielens
 from .columns import Wanted
-from .container import make_ratings, read_h5ad, require_unstored
+from .container import make_ratings
 from .duplicates import Assembled, Duplicates, assemble, check_rule
 from .entries import Entries, collect, entries_of
 from .errors import PlatewiseError
-from .places import Place, Source, archive, file_source, folder
+from .matrix import by_rows, entries_by_column
+from .meaning import require_unstored
+from .places import File, Place, archive, file_at, folder
 from .published import download, is_published
+from .storage import read_h5ad, share_structure
 from .tables import FrameTable, ParquetTable, Table
 from .text import TextTable
 
@@ -36,6 +39,7 @@ def read_ratings(
     row_ids: Iterable[object] | None = None,
     col_ids: Iterable[object] | None = None,
     base_url: str | None = None,
+    progress: bool = False,
 ) -> ad.AnnData:
     """Read ratings into a container: users x items, entries not stored are missing.
 
@@ -57,6 +61,7 @@ def read_ratings(
         row_ids: Ids of the rows of a scipy matrix; 0, 1, ... if not given.
         col_ids: Ids of its columns.
         base_url: Where published data sets lie, instead of GroupLens.
+        progress: Show a progress bar while a published data set comes down.
 
     Returns:
         The container: ``X`` CSR float32, ``layers["timestamp"]`` where there are times, titles, genres
@@ -64,55 +69,82 @@ def read_ratings(
 
     Raises:
         PlatewiseError: The source is missing, empty or damaged, lacks a column, holds ratings that are
-            text, NaN or infinite, ids that are missing or of mixed types, one user or one item only.
+            text, NaN or infinite, ids that are missing or of mixed types, one user or one item only; or an
+            option has no meaning for such a source.
     """
     check_rule(duplicates)
     wanted = Wanted(user, item, rating, timestamp)
-    if isinstance(source, ad.AnnData):
-        return _as_ratings(source)
+    ids = {"row_ids": row_ids, "col_ids": col_ids}
     if isinstance(source, sp.spmatrix | sp.sparray):
+        _refuse(vars(wanted), "a scipy matrix")
         return _from_matrix(source, row_ids, col_ids, duplicates)
+    _refuse(ids, "anything but a scipy matrix")
+    if isinstance(source, ad.AnnData):
+        return _as_ratings(source, wanted, duplicates)
     if isinstance(source, pd.DataFrame):
         return _from_table(FrameTable(source, wanted), None, duplicates)
-    if isinstance(source, str | os.PathLike):
-        return _from_path(os.fspath(source), wanted, duplicates, base_url)
-    raise PlatewiseError(
-        f"Expected a path, a DataFrame or a scipy sparse matrix of ratings, got {type(source).__name__}."
-    )
+    if not isinstance(source, str | os.PathLike):
+        raise PlatewiseError(
+            f"Expected a path, a DataFrame or a scipy sparse matrix of ratings, got {type(source).__name__}. "
+            "Convert it to one of these."
+        )
+    name = os.fspath(source)
+    path = download(name, base_url=base_url, progress=progress) if is_published(name) else Path(name)
+    return _from_path(path, wanted, duplicates)
 
 
-def _as_ratings(adata: ad.AnnData) -> ad.AnnData:
+def _refuse(options: Mapping[str, object], of: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise PlatewiseError(f"Expected no {' or '.join(given)} for {of}, got one. Leave it out: it cannot apply.")
+
+
+def _as_ratings(adata: ad.AnnData, wanted: Wanted, duplicates: str) -> ad.AnnData:
+    """A container as it is, once it is sure that it is sound."""
+    asked = vars(wanted) | {"duplicates": None if duplicates == "last" else duplicates}
+    _refuse(asked, "an .h5ad or AnnData, which is read as it is")
     require_unstored(adata, "missing", needed_by="ratings")
-    return adata
+    ratings = by_rows(adata)
+    entries_by_column(ratings.X, ratings.shape)
+    if ratings is not adata:  # the caller's stays as it is
+        share_structure(ratings)
+    return ratings
 
 
-def _from_path(source: str, wanted: Wanted, duplicates: str, base_url: str | None) -> ad.AnnData:
-    path = download(source, base_url=base_url) if is_published(source) else Path(source)
+def _from_path(path: Path, wanted: Wanted, duplicates: str) -> ad.AnnData:
     if path.suffix == ".h5ad":
-        return _as_ratings(read_h5ad(path))
+        return _as_ratings(read_h5ad(path), wanted, duplicates)
     ratings, place = _locate(path)
     table = _open_table(ratings, wanted)
     belongs = place is not None and movielens.is_movielens(ratings.name, table.columns.item)
     return _from_table(table, place if belongs else None, duplicates)
 
 
-def _locate(path: Path) -> tuple[Source, Place]:
+def _locate(path: Path) -> tuple[File, Place]:
     """The file of ratings, and the place where side tables would lie."""
     if path.is_dir():
         place = folder(path)
         return movielens.find_ratings(place), place
-    source = file_source(path)
+    source = file_at(path)
     if source.starts_with(b"PK\x03\x04"):
         place = archive(path)
         return movielens.find_ratings(place), place
     return source, folder(path.parent, nested=False)
 
 
-def _open_table(source: Source, wanted: Wanted) -> Table:
+def _open_table(source: File, wanted: Wanted) -> Table:
     if source.starts_with(b"PAR1"):
         return ParquetTable(source, wanted)
-    if source.starts_with(b"\x89HDF"):
-        raise PlatewiseError(f"Expected ratings as text or Parquet, got HDF5: {source.label}. Name it .h5ad.")
+    if source.holds(b"PAR1"):
+        raise PlatewiseError(
+            f"Expected Parquet as it was written, got it within {source.compression}: {source.label}. "
+            "Decompress it first."
+        )
+    if source.holds(b"\x89HDF"):
+        raise PlatewiseError(
+            f"Expected ratings as text or Parquet, got HDF5: {source.label}. "
+            "If it is an .h5ad, give it that suffix, decompressed."
+        )
     return TextTable(source, wanted)
 
 
@@ -135,7 +167,7 @@ def _from_matrix(
     _check_size(n_users, n_items, "the matrix")
     entries: Entries = entries_of(matrix.tocoo())
     if not len(entries):
-        raise PlatewiseError("Expected ratings, got a matrix without stored entries.")
+        raise PlatewiseError("Expected ratings, got a matrix without stored entries. Check how it was made.")
     rows = np.arange(n_users) if row_ids is None else list(row_ids)
     cols = np.arange(n_items) if col_ids is None else list(col_ids)
     n_read = len(entries)

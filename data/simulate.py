@@ -16,6 +16,7 @@ from torch import Tensor
 from .batches import RowBatch
 from .container import make_ratings
 from .errors import PlatewiseError
+from .seeds import require_seed
 from .sites import deterministic_sites, latent_sites, plate_of, sample_sites
 
 CHUNK_ENTRIES = 2_000_000  # entries drawn at once: bounds memory at any number of ratings
@@ -37,19 +38,22 @@ def simulate_ratings(
 
     Args:
         model: A model that follows the contract, called as `model(batch)`.
-        n_users: Number of users; each has at least one rating.
-        n_items: Number of items.
+        n_users: Number of users, 2 or more; each has at least one rating.
+        n_items: Number of items, 2 or more.
         n_ratings: Number of stored entries, exactly.
         given: Values of latent sites to hold fixed, say `{"mu": 3.5}`.
-        seed: Seed of all draws.
+        seed: Seed of all draws, 0 or more.
 
     Returns:
         The ratings, and the truth: the value of every latent and deterministic site.
 
     Raises:
-        PlatewiseError: If the ratings do not fit into half of the matrix, or do not give each user one, or `given`
-            names a site that is not latent.
+        PlatewiseError: If there is one user or item only, the ratings do not fit into half of the matrix or do not
+            give each user one, the seed is negative, or `given` names a site that is not latent.
     """
+    require_seed(seed)
+    if min(n_users, n_items) < 2:
+        raise PlatewiseError(f"Expected 2 users and 2 items at least, got {n_users} and {n_items}. Simulate more.")
     if not n_users <= n_ratings <= n_users * n_items // 2:
         raise PlatewiseError(
             f"Expected between {n_users} (one a user) and {n_users * n_items // 2} ratings (half of the cells), "
@@ -116,5 +120,7 @@ def _draw_values(
         drawn = [s for s in latent_sites(trace).values() if plate_of(s, trace, batch) == "entries"]
         entries = [s for s in drawn if not s["infer"].get("_deterministic")]
         if len(entries) != 1:
-            raise PlatewiseError(f"Expected a model with one site in its plate of entries, got {len(entries)}.")
+            raise PlatewiseError(
+                f"Expected a model with one site in its plate of entries, got {len(entries)}. Simulate it by itself."
+            )
         yield entries[0]["value"].numpy().astype(np.float32)

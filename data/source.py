@@ -12,13 +12,12 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from .errors import PlatewiseError
 from .loader import DiskRows, MemoryRows, Rows
+from .matrix import entries_by_column
 from .meaning import Unstored, meaning, require_unstored
 from .storage import fingerprint
 
 COUNT = "n_entries"  # column added to the side tables: training entries of each row or column
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ def source_of(data: ad.AnnData | Path | str, *, unstored: Unstored | None = None
         needed_by: Whom it must mean that to.
 
     Raises:
-        PlatewiseError: If the matrix has no rows, no columns or no entries, is not CSR, or does not say what
-            entries not stored mean, or says another thing than what is needed.
+        PlatewiseError: If the matrix has one row or one column only, no entries or some that are not finite, is not
+            CSR, or does not say what entries not stored mean, or says another thing than what is needed.
     """
     if isinstance(data, ad.AnnData):
         _require(data, unstored, needed_by)
@@ -68,19 +67,8 @@ def _require(named: ad.AnnData, unstored: Unstored | None, needed_by: str) -> No
 
 
 def _source(rows: Rows, x: Any, named: ad.AnnData) -> Source:
-    if 0 in (*rows.shape, rows.nnz):
-        raise PlatewiseError(
-            f"Expected a matrix with entries, got {rows.shape[0]} x {rows.shape[1]} with {rows.nnz} stored. "
-            "Check what was read."
-        )
+    per_column = entries_by_column(x, rows.shape)
     obs = named.obs.assign(**{COUNT: np.diff(x.indptr[:])})
-    var = named.var.assign(**{COUNT: _col_counts(x.indices, rows.shape[1])})
+    var = named.var.assign(**{COUNT: per_column})
     digest = fingerprint(SimpleNamespace(X=x, obs_names=named.obs_names, var_names=named.var_names))
     return Source(rows, obs, var, dict(meaning(named)), digest)
-
-
-def _col_counts(indices: Any, n_cols: int) -> np.ndarray:
-    counts = np.zeros(n_cols, np.int64)
-    for start in range(0, len(indices), _CHUNK):
-        counts += np.bincount(indices[start : start + _CHUNK], minlength=n_cols)
-    return counts

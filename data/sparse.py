@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+CHUNK_NUMBERS = 1 << 18  # looked up at once, so that they stay in a core's cache
+
 
 class SparseRows:
     """The positions of a batch's entries: `b` rows, `n_cols` columns, `e` entries, and sums over them.
@@ -85,8 +87,9 @@ class _Dots(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, v: Tensor, sparse: SparseRows, row: Tensor) -> Tensor:
         ctx.sparse = sparse
         ctx.save_for_backward(u, v)
-        pattern = sparse.matrix(u.new_zeros(len(row)))
-        return torch.sparse.sampled_addmm(pattern, u, v.mT, beta=0).values()
+        size = max(CHUNK_NUMBERS // u.shape[1], 1)
+        chunks = zip(row.split(size), sparse.col.split(size), strict=True)
+        return torch.cat([torch.linalg.vecdot(u.index_select(0, i), v.index_select(0, j)) for i, j in chunks])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:

@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from .errors import PlatewiseError
+from .matrix import require_csr
 from .meaning import require_unstored
+from .seeds import require_seed
 
 By = Literal["random", "user", "last", "time"]
 
@@ -37,11 +39,12 @@ def split_entries(
         The training part and the test part, with timestamps where there are some.
 
     Raises:
-        PlatewiseError: The matrix holds no ratings, ``by`` needs times and there are none, or a part
-            would be empty.
+        PlatewiseError: The matrix holds no ratings or is not CSR, ``by`` needs times and there are none, an option is
+            out of range, or a part would be empty.
     """
     require_unstored(adata, "missing", needed_by="splitting by entries")
-    _check(adata, test, by, k)
+    _check_options(test, by, k, seed)
+    _check_matrix(adata, by)
     in_test = _chosen(adata, test, np.random.default_rng(seed), by, k)
     n_test = int(np.count_nonzero(in_test))
     if n_test in (0, len(in_test)):
@@ -51,15 +54,29 @@ def split_entries(
     return _part(adata, ~in_test), _part(adata, in_test)
 
 
-def _check(adata: ad.AnnData, test: float, by: str, k: int) -> None:
+def _check_options(test: float, by: str, k: int, seed: int) -> None:
     if by not in get_args(By):
-        raise PlatewiseError(f"Expected by= one of {', '.join(get_args(By))}, got {by!r}.")
+        raise PlatewiseError(f"Expected by= one of {', '.join(get_args(By))}, got {by!r}. Choose one.")
     if not 0.0 < test < 1.0:
         raise PlatewiseError(f"Expected a test share between 0 and 1, got {test}. 0.1 is a tenth.")
     if k < 1:
-        raise PlatewiseError(f"Expected k of 1 at least, got {k}.")
-    if by in ("last", "time") and "timestamp" not in adata.layers:
+        raise PlatewiseError(f"Expected k of 1 at least, got {k}. 1 holds out each user's last entry.")
+    require_seed(seed)
+
+
+def _check_matrix(adata: ad.AnnData, by: str) -> None:
+    require_csr(adata.X)
+    times = adata.layers.get("timestamp")
+    if times is not None:
+        require_csr(times, "the timestamps")
+        if not _same_structure(adata.X, times):
+            raise PlatewiseError("Expected a timestamp for each entry of X, got others. Read the ratings again.")
+    elif by in ("last", "time"):
         raise PlatewiseError(f'Expected timestamps for by="{by}", got none. Use by="random" or by="user".')
+
+
+def _same_structure(x: sp.csr_matrix, times: sp.csr_matrix) -> bool:
+    return np.array_equal(x.indptr, times.indptr) and np.array_equal(x.indices, times.indices)
 
 
 def _chosen(adata: ad.AnnData, test: float, rng: np.random.Generator, by: str, k: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .errors import PlatewiseError
-from .meaning import Unstored, mark, meaning
+from .meaning import INGEST, Unstored, has_meaning, mark, meaning
 from .writing import require_space, whole_file
 
 _CHUNK = 1 << 20
@@ -38,10 +38,17 @@ def write_h5ad(adata: ad.AnnData, path: str | Path, *, force: bool = False) -> N
 
 def size_of(adata: ad.AnnData) -> int:
     """Bytes of a container on disk, at the most."""
-    matrices: list[Any] = [adata.X, *adata.layers.values()]
-    arrays = sum(x.nbytes for m in matrices for x in (m.data, m.indices, m.indptr))
+    matrices = sum(_bytes_of(matrix) for matrix in (adata.X, *adata.layers.values()))
     tables = sum(int(table.memory_usage(deep=True).sum()) for table in (adata.obs, adata.var))
-    return arrays + tables
+    return matrices + tables
+
+
+def _bytes_of(matrix: Any) -> int:
+    """Of a dense array, or one in CSR or CSC: AnnData holds no other sparse format."""
+    sparse: bool = sp.issparse(matrix)
+    if not sparse:
+        return int(getattr(matrix, "nbytes", 0))
+    return sum(array.nbytes for array in (matrix.data, matrix.indices, matrix.indptr))
 
 
 def read_h5ad(path: str | Path, *, unstored: Unstored | str | None = None) -> ad.AnnData:
@@ -49,36 +56,53 @@ def read_h5ad(path: str | Path, *, unstored: Unstored | str | None = None) -> ad
 
     Args:
         path: The file.
-        unstored: What entries not stored mean, for a file from elsewhere that does not say so.
+        unstored: What entries not stored mean, for a file from elsewhere that does not say so; of a file that does,
+            what it must say.
 
     Returns:
         The container; ``layers["timestamp"]`` shares its structure with ``X`` where there is one.
 
     Raises:
         PlatewiseError: The file is missing, truncated or no ``.h5ad``, or it does not say what entries not
-            stored mean and ``unstored`` does not either.
+            stored mean and ``unstored`` does not either, or says another thing than ``unstored``.
     """
     path = Path(path)
     adata = _read(path)
-    if unstored is not None and "platewise" not in adata.uns:
-        mark(adata, unstored=unstored)
-    try:
-        meaning(adata)
-    except PlatewiseError as error:
+    if not has_meaning(adata):
+        _require_given(path, unstored)
+        mark(adata, unstored=str(unstored))
+    elif unstored not in (None, said := meaning(adata)["unstored"]):
         raise PlatewiseError(
-            f"Expected {path} to say what entries not stored mean, got a file that does not. "
-            'Read it with read_h5ad(path, unstored="missing") for ratings, unstored="zero" for counts.'
-        ) from error
-    _share_structure(adata)
+            f'Expected {path} to say that entries not stored are "{unstored}", got "{said}". '
+            "Leave unstored (--unstored) out; if the file is wrong, make it again from what it was made from."
+        )
+    share_structure(adata)
     return adata
 
 
+def _require_given(path: Path, unstored: str | None) -> None:
+    if unstored is None:
+        raise PlatewiseError(
+            f"Expected {path} to say what entries not stored mean, got a file that does not. "
+            'Read it with read_h5ad(path, unstored="missing") for ratings, unstored="zero" for counts; '
+            f"on the command line: {INGEST.format('missing|zero')}."
+        )
+
+
+def require_h5ad(path: str | Path) -> None:
+    """Check that there is a file that may be an ``.h5ad``; whether it is whole shows when it is read.
+
+    Raises:
+        PlatewiseError: It is missing, a folder, or not HDF5.
+    """
+    path = Path(path)
+    if not path.is_file() or not h5py.is_hdf5(path):
+        got = "something else" if path.is_file() else "a folder" if path.is_dir() else "no such file"
+        raise PlatewiseError(f"Expected an .h5ad file, got {got}: {path}. Make one with `platewise ingest`.")
+
+
 def _read(path: Path) -> ad.AnnData:
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise PlatewiseError(f"Expected an .h5ad file, got {got}: {path}. Check the path.")
-    if not h5py.is_hdf5(path):
-        raise PlatewiseError(f"Expected an .h5ad file, got something else: {path}. Make one with `platewise ingest`.")
+    require_h5ad(path)
     try:
         return ad.read_h5ad(path)
     except Exception as error:  # anndata and h5py raise a dozen types on a damaged file
@@ -87,7 +111,7 @@ def _read(path: Path) -> ad.AnnData:
         ) from error
 
 
-def _share_structure(adata: ad.AnnData) -> None:
+def share_structure(adata: ad.AnnData) -> None:
     """Let the timestamps use the index arrays of ``X``: 4 bytes a rating less."""
     x: Any = adata.X
     stamps: Any = adata.layers.get("timestamp")

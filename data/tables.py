@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from .columns import Columns, Wanted, choose_columns
 from .errors import PlatewiseError
-from .places import DAMAGED, Source
+from .places import DAMAGED, File
 
 _ROWS = 1 << 20
 
@@ -51,14 +51,14 @@ class ParquetTable:
 
     from_text = False
 
-    def __init__(self, source: Source, wanted: Wanted) -> None:
+    def __init__(self, source: File, wanted: Wanted) -> None:
         self.label = source.label
         self._source = source
         with self._opened() as file:
             names, n_rows = file.schema_arrow.names, file.metadata.num_rows
         self.columns: Columns = choose_columns(names, wanted, source.label)
         if n_rows == 0:
-            raise PlatewiseError(f"Expected ratings, got a table without rows: {source.label}.")
+            raise PlatewiseError(f"Expected ratings, got a table without rows: {source.label}. Check how it was made.")
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
@@ -101,7 +101,7 @@ class FrameTable:
         self._frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
         self.columns: Columns = choose_columns(list(self._frame.columns), wanted, self.label)
         if len(frame) == 0:
-            raise PlatewiseError("Expected ratings, got a DataFrame without rows.")
+            raise PlatewiseError("Expected ratings, got a DataFrame without rows. Check how it was made.")
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Slices of the frame, under the names of the roles."""

@@ -15,7 +15,7 @@ import pyarrow.csv as pa_csv
 from .columns import Columns, Wanted, choose_columns
 from .errors import PlatewiseError
 from .layout import NUMBER, sniff, unreadable
-from .places import DAMAGED, Source
+from .places import DAMAGED, File
 from .separator import UNIT_SEPARATOR, SingleByteSeparator
 
 _BLOCK = 4 << 20
@@ -35,7 +35,7 @@ class TextTable:
 
     from_text = True
 
-    def __init__(self, source: Source, wanted: Wanted) -> None:
+    def __init__(self, source: File, wanted: Wanted) -> None:
         self.label = source.label
         self._source = source
         self._layout = sniff(source, wanted)

@@ -1,4 +1,4 @@
-"""The divergence that torch lacks: a multivariate normal from independent normals.
+"""Divergences that torch lacks: of normal blocks, plain or reshaped, from independent normals.
 
 Without it the KL term of a row-block guide would be estimated by Monte Carlo, silently. Importing this module
 registers it.
@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
+from torch.distributions import (
+    Independent,
+    MultivariateNormal,
+    Normal,
+    ReshapeTransform,
+    TransformedDistribution,
+    kl_divergence,
+    register_kl,
+)
 
 
 @register_kl(MultivariateNormal, Independent)
@@ -31,3 +39,14 @@ def kl_block_normal(q: MultivariateNormal, p: Independent) -> Tensor:
     squares = (variance + (q.loc - prior.loc).square()) / prior.variance
     log_ratio = prior.scale.log() - q.scale_tril.diagonal(dim1=-2, dim2=-1).log()
     return (0.5 * (squares - 1) + log_ratio).sum(-1)
+
+
+@register_kl(TransformedDistribution, Independent)
+def kl_reshaped(q: TransformedDistribution, p: Independent) -> Tensor:
+    """D[q || p] for a block that is only reshaped, say to a matrix, and p independent normals of that shape."""
+    reshaped = len(q.transforms) == 1 and isinstance(q.transforms[0], ReshapeTransform)
+    if not reshaped or not isinstance(p.base_dist, Normal) or p.event_shape != q.event_shape:
+        raise NotImplementedError
+    axes = p.reinterpreted_batch_ndims
+    flat = Normal(p.base_dist.loc.flatten(-axes), p.base_dist.scale.flatten(-axes))
+    return kl_divergence(q.base_dist, Independent(flat, 1))

@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 from ..data.batches import RowBatch
 from ..data.sites import Plate, latent_sites, plate_of
 from . import kl as kl  # registers the divergence of a block from its prior
+from .prior_means import PriorMeans
 from .row_table import SiteTable, Start
 
 INITIAL_SCALE = 0.3  # of q at the start, in prior standard deviations
@@ -52,11 +53,11 @@ class NormalGuide(nn.Module, ABC):
         """Make the parameters for a model's latent sites.
 
         Args:
-            model: The model; it is run once, unconditioned, to find its sites.
+            model: The model; it is run once, every latent at its prior's mean, to find its sites.
             batch: Any batch: `RowBatch.blank(n_rows, n_cols)` will do.
             starts: Location and scale to start sites from; the prior's otherwise.
         """
-        with torch.no_grad(), pyro.validation_enabled(False):
+        with torch.no_grad(), pyro.validation_enabled(False), PriorMeans():
             trace = poutine.trace(model).get_trace(batch)
         for name, site in latent_sites(trace).items():
             table = SiteTable(name, site, plate_of(site, trace, batch), batch, (starts or {}).get(name))

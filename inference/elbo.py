@@ -53,11 +53,15 @@ class SampledELBO(nn.Module):
     def _particle_plate(self, batch: RowBatch) -> AbstractContextManager[Any]:
         if self.particles == 1:
             return nullcontext()
-        if self._nesting is None:
-            q = poutine.trace(self.guide).get_trace(batch)
-            p = poutine.trace(poutine.replay(self.model, q)).get_trace(batch)
-            self._nesting = max(plate_nesting(q), plate_nesting(p))
-        return pyro.plate("particles", self.particles, dim=-1 - self._nesting)
+        nesting = self.find_nesting(batch) if self._nesting is None else self._nesting
+        return pyro.plate("particles", self.particles, dim=-1 - nesting)
+
+    def find_nesting(self, batch: RowBatch) -> int:
+        """Find, by running model and guide once, how many batch axes their plates use; particles stand left of them."""
+        q = poutine.trace(self.guide).get_trace(batch)
+        p = poutine.trace(poutine.replay(self.model, q)).get_trace(batch)
+        self._nesting = max(plate_nesting(q), plate_nesting(p))
+        return self._nesting
 
 
 class ClosedFormELBO(nn.Module):
@@ -101,7 +105,12 @@ def elbo_of(
             f"Expected a closed form of {type(model).__name__}'s likelihood under {type(guide).__name__}, got none. "
             "Use likelihood='sampled'."
         )
-    return ClosedFormELBO(model, guide) if closed else SampledELBO(model, guide, particles)
+    if closed:
+        return ClosedFormELBO(model, guide)
+    sampled = SampledELBO(model, guide, particles)
+    if particles > 1:
+        sampled.find_nesting(batch)  # now: it draws, and a fit that goes on restores the generators after this
+    return sampled
 
 
 def divergence(q: Distribution, prior_site: Mapping[str, Any], value: Tensor) -> Tensor:

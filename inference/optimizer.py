@@ -110,15 +110,15 @@ class PairedAdam:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
-    def step(self, lr: float) -> Tensor:
-        """Clip and update; return whether the gradient was finite, on the device."""
+    def step(self, lr: float, loss: Tensor | None = None) -> Tensor:
+        """Clip and update, unless the gradient or the loss is not finite; return whether it did, on the device."""
         merged = {p: merge_rows(p.grad) for p in self.rows if p.grad is not None}
         grads = [p.grad for p in self.dense if p.grad is not None] + [summed for _, summed, _ in merged.values()]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         torch._foreach_mul_(grads, (self.clip_norm / norm).clamp(max=1.0))
         for p, (rows, summed, segment) in merged.items():
             p.grad = torch.sparse_coo_tensor(rows[None], summed[segment], p.shape, check_invariants=False)
-        skip = ~norm.isfinite()
+        skip = ~norm.isfinite() if loss is None else ~(norm + loss.detach()).isfinite()
         self.skipped += skip
         for part in self.parts:
             part.param_groups[0]["lr"] = lr
@@ -149,7 +149,7 @@ class PairedAdam:
             parameter, _, key = name.rpartition(":")
             if parameter:
                 p = self.named[parameter]
-                parts[id(p)].state[p][key] = value.clone().to(p.device if key != "step" else value.device)
+                parts[id(p)].state[p][key] = value.clone().to(p.device)
         self.skipped = state["skipped"].clone().to(self.skipped.device)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pyro
 import torch
 from torch import Tensor, nn
 
+from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from .contract import Program, as_module
-from .fitted import blank_batch
+from .covariates import blank_batch
 from .protocols import SetsUp
 
 
@@ -71,6 +73,15 @@ def allocate(
         with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
             guide.setup(model, blank)
     guide.to(like)
+    if not list(guide.parameters()):
+        _first_call(guide, blank_batch(*sizes, covariates).to(like.device, like.dtype))
+
+
+def _first_call(guide: nn.Module, batch: RowBatch) -> None:
+    """Run a guide that makes its parameters when it is called for the first time, as Pyro's AutoGuides do."""
+    devices = [batch.rows.device] if batch.rows.is_cuda else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), pyro.get_param_store().scope():
+        guide(batch)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

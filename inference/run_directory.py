@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
+from ..data.writing import require_space, whole_folder
 from .device import pick_device
 from .fitted import Fitted
 from .rebuild import allocate, described, fill, rebuild
-from .whole_folder import whole_folder
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -60,13 +60,17 @@ def save(
         fitted: The fit.
         path: The folder to make.
         force: Replace a run directory that is there; it stays until the new one is whole.
-        data: The file of training data, remembered for read-outs that need its entries.
+        data: The file of training data, remembered for read-outs that need its entries; the fit's own if it was made
+            from a file.
         from_disk: Whether the fit streamed that file; going on with the fit does the same.
 
     Raises:
-        PlatewiseError: If the path exists and may not be replaced, or the disk refuses.
+        PlatewiseError: If the path exists and may not be replaced, or the disk refuses or has no room.
     """
+    if data is None and isinstance(fitted.data, Path):
+        data, from_disk = fitted.data, True
     with whole_folder(path, force=force, mark=CONFIG) as folder:
+        require_space(path, _size(fitted))
         for name, tensors in _tensors(fitted).items():
             _save_tensors(tensors, folder / _TENSORS[name])
         fitted.history.to_csv(folder / "history.csv", index=False)
@@ -112,7 +116,8 @@ def load(
     for name, module in (("model", model), ("guide", guide)):
         fill(module, _reading(load_file, path / _TENSORS[name]), path / _TENSORS[name])
     state = _reading(load_file, path / _TENSORS["state"])
-    return Fitted(model=model, guide=guide, history=history, state=state, **tables, **about)
+    data = training_file(path)
+    return Fitted(model=model, guide=guide, history=history, state=state, data=data, **tables, **about)
 
 
 def read_config(path: Path | str) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
         got = "a file" if path.exists() else "no such path"
         raise PlatewiseError(f"Expected a run directory, got {got}: {path}. Make one with `platewise fit`.")
     if not (path / CONFIG).is_file():
-        raise PlatewiseError(f"Expected a run directory, got a folder without {CONFIG}: {path}.")
+        raise PlatewiseError(f"Expected a run directory, got a folder without {CONFIG}: {path}. Check the path.")
     config = _reading(lambda file: json.loads(file.read_text(encoding="utf-8")), path / CONFIG)
     written = config.get("format") if isinstance(config, dict) else None
     if written != FORMAT:
@@ -178,6 +183,13 @@ def _with_tuples(value: Any) -> Any:
 
 def _tensors(fitted: Fitted) -> dict[str, Mapping[str, Tensor]]:
     return {"model": fitted.model.state_dict(), "guide": fitted.guide.state_dict(), "state": fitted.state}
+
+
+def _size(fitted: Fitted) -> int:
+    """Bytes of a run directory, at the most."""
+    tensors = sum(x.numel() * x.element_size() for part in _tensors(fitted).values() for x in part.values())
+    tables = (fitted.obs, fitted.var, fitted.history)
+    return tensors + sum(int(table.memory_usage(deep=True).sum()) for table in tables)
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

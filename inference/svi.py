@@ -27,14 +27,16 @@ from ..data.errors import PlatewiseError
 from ..data.loader import RowLoader
 from ..data.source import Source, source_of
 from .contract import as_module, check_contract, one_line, require_module
+from .covariates import as_arrays, blank_batch, describe_covariates
 from .device import generator_states, pick_device, restore_generators
 from .elbo import Likelihood, elbo_of
-from .fitted import Fitted, as_arrays, blank_batch, describe_covariates, describe_source, require_same_fit, take_up
+from .fitted import Fitted, describe_source
 from .history import History
 from .interrupt import interrupts
 from .optimizer import PairedAdam, one_cycle
 from .progress import Bar, progress_bar
 from .protocols import Initialises, SetsUp
+from .resume import inputs_of, require_same_fit, take_up
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,9 @@ def fit(
             take_up(model, resume.model)
             take_up(guide, resume.guide)
         stopped, converged = _run(state, progress)
-        return _fitted(model, guide, state, source, seed, stopped, converged)
+        fitted = _fitted(state, source, stopped, converged)
+    fitted.data = Path(data) if isinstance(data, str) else data
+    return fitted
 
 
 def init(model: nn.Module, guide: nn.Module, loader: RowLoader, options: Options) -> State:
@@ -191,7 +195,7 @@ def step(state: State, batch: RowBatch) -> None:
     state.optimizer.zero_grad()
     elbo = state.elbo(batch)
     (-elbo / state.loader.source.nnz).backward()
-    finite = state.optimizer.step(_learning_rate(state)) & elbo.isfinite()
+    finite = state.optimizer.step(_learning_rate(state), elbo)
     state.history.add(elbo, finite, len(batch.rows) / batch.n_rows)
     state.step += 1
 
@@ -263,16 +267,9 @@ def _batch_rows(options: Options, n_rows: int) -> int:
     return options.batch_rows or min(max(math.ceil(n_rows / 12), 16), 4096)
 
 
-def _fitted(
-    model: nn.Module,
-    guide: nn.Module,
-    state: State,
-    source: Source,
-    seed: int,
-    stopped: str,
-    converged: bool | None,
-) -> Fitted:
+def _fitted(state: State, source: Source, stopped: str, converged: bool | None) -> Fitted:
     tensors = state.optimizer.state_dict() | {
+        "inputs": inputs_of(state.loader),
         "sums": state.history.sums,
         "progress": torch.tensor([state.step, state.history.seconds], dtype=torch.float64),
         **generator_states(state.loader.device),
@@ -280,7 +277,8 @@ def _fitted(
     covariates = describe_covariates(state.loader.covariates)
     about = describe_source(source) | {"covariates": covariates, "state": tensors}
     options, history = asdict(state.options), state.history.table()
-    return Fitted(model, guide, "svi", options, seed, history, stopped, converged, **about)
+    modules: tuple[Any, Any] = (state.elbo.model, state.elbo.guide)
+    return Fitted(*modules, "svi", options, state.loader.seed, history, stopped, converged, **about)
 
 
 def _restore(state: State, earlier: Fitted, source: Source) -> None:
@@ -289,8 +287,8 @@ def _restore(state: State, earlier: Fitted, source: Source) -> None:
     Raises:
         PlatewiseError: If it was another fit, or there is nothing to go on with.
     """
-    require_same_fit(earlier, asdict(state.options), state.loader.seed, source.fingerprint)
-    tensors = dict(earlier.state)
+    require_same_fit(earlier, asdict(state.options), state.loader, source.fingerprint)
+    tensors = {name: x for name, x in earlier.state.items() if name != "inputs"}
     restore_generators(tensors, state.loader.device)
     done, seconds = tensors.pop("progress").tolist()
     sums = tensors.pop("sums").clone().to(state.loader.device)

@@ -12,11 +12,12 @@ the blocks are factorised, O(e r^2) where they are not; no table of entries by m
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
@@ -35,16 +36,17 @@ class Block(NamedTuple):
         return self.mean.shape == self.cov.shape
 
 
-def block_of(q: Distribution) -> Block:
-    """Moments of a normal distribution.
+def block_of(q: Distribution, at: Int[Tensor, " k"] | EllipsisType = ...) -> Block:
+    """Moments of a normal distribution's elements, all of them or some.
 
     Raises:
         NotImplementedError: If `q` is neither a normal, independent normals, nor a multivariate normal.
     """
     if isinstance(q, MultivariateNormal):
-        return Block(q.mean, q.covariance_matrix)
+        lower = q.scale_tril[at]
+        return Block(q.mean[at], lower @ lower.mT)
     if isinstance(q, Normal) or (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
-        return Block(q.mean, q.variance)
+        return Block(q.mean[at], q.variance[at])
     raise NotImplementedError(f"No closed form for blocks of {type(q).__name__}")
 
 

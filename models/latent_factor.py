@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyro
@@ -170,8 +171,10 @@ class LatentFactor(nn.Module):
 
     def predictive_moments(self, batch: RowBatch, q: Mapping[str, Distribution]) -> tuple[Tensor, Tensor, Tensor]:
         """Mean of each entry's rating, variance of its expectation, and variance of the rating given it; each (e,)."""
-        user, item = block_of(q["user"]), block_of(q["item"])
-        mean, variance = bilinear_moments(batch, shifted(user, block_of(q["mu"])), item)
+        used, place = batch.col.unique(return_inverse=True)  # tables of the batch's columns alone
+        user = shifted(block_of(q["user"]), block_of(q["mu"]))
+        among_used = replace(batch, col=place, n_cols=len(used))
+        mean, variance = bilinear_moments(among_used, user, block_of(q["item"], used))
         return mean, variance, (self.sigma**2).expand_as(mean)
 
 

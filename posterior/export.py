@@ -51,7 +51,8 @@ def to_arviz(
       and not among the draws.
     - `sample_stats`, with chosen rows: `log_q`, the log density of a row's latents under the guide, and, with `data`,
       `log_p`, that of the row's latents and entries given everything else; for Pareto k-hat by row.
-    - `posterior_predictive` and `observed_data`, with `heldout`: draws of those entries, and what they are.
+    - `posterior_predictive` and `observed_data`, with `heldout`: draws of those entries, and what they are. They come
+      from draws of the latents of their own: draw i here does not belong to draw i of `posterior`.
 
     Args:
         fitted: The fit.
@@ -59,7 +60,7 @@ def to_arviz(
         cols: Ids of the columns to take along.
         n_draws: Number of draws.
         heldout: A sample of held-out entries, or the path of their .h5ad.
-        data: The training data.
+        data: The training data; those of the fit where it still has them.
         covariates: Covariates of the rows, if the model takes any.
         canonical: Whether factors are put into their canonical frame.
         container: "InferenceData" (ArviZ 0.x), "DataTree" (ArviZ 1.x), or "auto": of the ArviZ installed.
@@ -74,6 +75,7 @@ def to_arviz(
     row_codes = _codes(rows, fitted.obs.index, fitted.meaning["row_name"])
     col_codes = _codes(cols, fitted.var.index, fitted.meaning["col_name"])
     request = None if heldout is None else _bounded(held_out(fitted, heldout), n_draws)
+    data = fitted.data if data is None and len(row_codes) else data
     with reading(fitted, seed, covariates, data) as reader:
         joint = joint_draws(reader, row_codes, col_codes, n_draws)
         framed = canonical and has_factors(reader)

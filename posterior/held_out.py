@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ..data.container import read_h5ad, require_unstored
 from ..data.errors import PlatewiseError
+from ..data.meaning import require_unstored
+from ..data.storage import read_h5ad
 from ..inference.fitted import Fitted
 from .blocks import Request
-from .names import Aligned, align
+from .names import Aligned, align_seen
 
 
 def held_out(fitted: Fitted, test: ad.AnnData | Path | str) -> Request:
@@ -40,12 +41,11 @@ def held_out(fitted: Fitted, test: ad.AnnData | Path | str) -> Request:
     if not len(x.data) or not np.isfinite(x.data).all():
         got = "some that are not finite" if len(x.data) else "none"
         raise PlatewiseError(f"Expected held-out entries, got {got}. Check how the test part was made.")
-    rows = _aligned(adata.obs_names, x.row, fitted.obs.index)
-    cols = _aligned(adata.var_names, x.col, fitted.var.index)
+    rows, cols = _aligned(adata.obs_names, x.row, fitted.obs), _aligned(adata.var_names, x.col, fitted.var)
     return Request(rows, cols, np.asarray(x.data, dtype=np.float64))
 
 
-def _aligned(names: pd.Index, index: np.ndarray, known: pd.Index) -> Aligned:
+def _aligned(names: pd.Index, index: np.ndarray, fitted: pd.DataFrame) -> Aligned:
     """Each entry's name among those of the fit; names without entries do not count as new."""
     used, place = np.unique(index, return_inverse=True)
-    return align(names[used], known).take(place)
+    return align_seen(names[used], fitted).take(place)

@@ -58,21 +58,22 @@ def joint_draws(reader: Reader, rows: np.ndarray, cols: np.ndarray, n: int) -> J
         cols: Positions of the columns to keep.
         n: Number of draws.
     """
-    batch = reader.batch(rows) if len(rows) else reader.any_row()
+    distinct, place = np.unique(rows, return_inverse=True)  # a batch holds each row once, in order
+    batch = reader.batch(distinct) if len(rows) else reader.any_row()
     kept: dict[str, list[Variable]] = {}
     log_p, log_q = [], []
     for q, p in _traces(reader, batch, n):
         for name, site in (latent_sites(p) | deterministic_sites(p)).items():
             plate = plate_of(site, p, batch)
             if plate == "global" or (plate == "rows" and len(rows)) or (plate == "cols" and len(cols)):
-                kept.setdefault(name, []).append(_draw(site, plate, cols))
-        log_p.append(_per_row(p, latent_sites(p) | observed_sites(p), batch))
-        log_q.append(_per_row(q, latent_sites(q), batch))
+                kept.setdefault(name, []).append(_draw(site, plate, cols if plate == "cols" else place))
+        log_p.append(_per_row(p, latent_sites(p) | observed_sites(p), batch)[place])
+        log_q.append(_per_row(q, latent_sites(q), batch)[place])
     complete = reader.training is not None and len(rows)
     return Joint(
         {name: Variable(x[0].plate, x[0].axis, np.stack([v.values for v in x])) for name, x in kept.items()},
         np.stack(log_p) if complete else None,
-        np.stack(log_q)[:, : len(rows)],
+        np.stack(log_q),
     )
 
 
@@ -82,13 +83,13 @@ def _traces(reader: Reader, batch: RowBatch, n: int) -> Iterator[tuple[Trace, Tr
         yield q, poutine.trace(poutine.replay(reader.fitted.model, trace=q)).get_trace(batch)
 
 
-def _draw(site: Any, plate: Plate, cols: np.ndarray) -> Variable:
-    """One draw of a site, of the columns that were asked for."""
+def _draw(site: Any, plate: Plate, at: np.ndarray) -> Variable:
+    """One draw of a site, of the rows or columns that were asked for."""
     value = site["value"].detach()
     # pyro.deterministic without event_dim takes every axis for the event; the plate's is then the first.
     axis = max(-1 - site["fn"].event_dim, -value.ndim)
-    if plate == "cols":
-        value = value.index_select(axis, torch.from_numpy(cols).to(value.device))
+    if plate != "global":
+        value = value.index_select(axis, torch.from_numpy(at).to(value.device))
     return Variable(plate, axis, value.double().cpu().numpy())
 
 

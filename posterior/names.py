@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 
 from ..data.errors import PlatewiseError
 from ..data.ids import IdKind, as_name, original_ids
+from ..data.source import COUNT
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,19 @@ def is_single(ids: object) -> bool:
     return isinstance(ids, str | bytes) or not isinstance(ids, Iterable)
 
 
-def align(names: Sequence[str] | np.ndarray | pd.Index, index: pd.Index) -> Aligned:
+def align_seen(names: Sequence[str] | np.ndarray | pd.Index, table: pd.DataFrame) -> Aligned:
+    """Find names among those that a fit saw entries of: one that was listed but had none is new to it."""
+    return align(names, table.index, unseen=table[COUNT].to_numpy() == 0)
+
+
+def align(
+    names: Sequence[str] | np.ndarray | pd.Index, index: pd.Index, unseen: Bool[np.ndarray, " n"] | None = None
+) -> Aligned:
     """Find names among those of a fit; the others get codes beyond it, one for each distinct name."""
     texts = np.asarray(names, dtype=object)
     code = index.get_indexer(pd.Index(texts)).astype(np.int64)
+    if unseen is not None and len(unseen):
+        code[(code >= 0) & unseen[code]] = -1
     new, rank = np.unique(texts[code < 0], return_inverse=True)
     code[code < 0] = len(index) + rank
     return Aligned(code, len(index), new.tolist())

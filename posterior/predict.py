@@ -12,7 +12,7 @@ from ..data.errors import PlatewiseError
 from ..inference.fitted import Fitted
 from .blocks import Request
 from .covariates import Covariates
-from .names import align, as_asked, names_of
+from .names import align_seen, as_asked, names_of
 from .predictive import Method, Of, Settings, predictives
 from .reader import Reader, reading
 
@@ -60,7 +60,7 @@ def predict(
     """
     settings = Settings(method, of, n_samples)
     row_names, col_names = _paired(names_of(users), names_of(items))
-    rows, cols = align(row_names, fitted.obs.index), align(col_names, fitted.var.index)
+    rows, cols = align_seen(row_names, fitted.obs), align_seen(col_names, fitted.var)
     request = Request(rows, cols, np.zeros(len(row_names)))
     with reading(fitted, seed, covariates, data) as reader:
         numbers = intervals(reader, request, settings, level)

@@ -21,7 +21,7 @@ from ..data.source import COUNT
 from ..inference.fitted import Fitted
 from .blocks import Request
 from .covariates import Covariates
-from .names import Aligned, align, as_asked, names_of, require_known
+from .names import Aligned, align, align_seen, as_asked, names_of, require_known
 from .predict import intervals
 from .predictive import Method, Of, Settings
 from .reader import Reader, reading
@@ -62,7 +62,8 @@ def recommend(
         fitted: The fit.
         users: Ids of rows, one or many.
         k: Items per user; fewer where fewer are left.
-        data: The training data (or the path of their .h5ad), which know what a user has rated.
+        data: The training data (or the path of their .h5ad), which know what a user has rated; those of the fit where
+            it still has them.
         exclude_seen: Whether to leave out what a user has rated.
         items: Ids of the only columns to recommend from.
         exclude: Ids of columns never to recommend; ids that the fit does not know are passed over.
@@ -87,6 +88,7 @@ def recommend(
     offer = _offer(fitted, items, exclude)
     asked = names_of(users)
     size = max(MAX_SCORES // len(offer), 1)
+    data = fitted.data if data is None and exclude_seen else data
     with reading(fitted, seed, covariates, data) as reader:
         seen = _seen(reader) if exclude_seen else None
         groups = [
@@ -103,7 +105,7 @@ class _Group:
 
     def __init__(self, reader: Reader, asked: np.ndarray, offer: np.ndarray, settings: Settings, level: float) -> None:
         self.fitted, self.asked, self.offer = reader.fitted, asked, offer
-        self.rows = align(asked, reader.fitted.obs.index)
+        self.rows = align_seen(asked, reader.fitted.obs)
         n, m = len(asked), len(offer)
         rows = self.rows.take(np.repeat(np.arange(n), m))
         cols = Aligned(np.tile(offer, n), reader.fitted.n_cols, [])

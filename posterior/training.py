@@ -8,8 +8,8 @@ from typing import Any
 import anndata as ad
 import scipy.sparse as sp
 
-from ..data.container import fingerprint, read_h5ad
 from ..data.errors import PlatewiseError
+from ..data.storage import fingerprint, read_h5ad
 from ..inference.fitted import Fitted
 
 

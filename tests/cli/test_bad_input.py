@@ -48,10 +48,14 @@ BAD = [
     ("split none.h5ad -o a.h5ad b.h5ad", "no such file: none.h5ad"),
     ("split good.csv -o a.h5ad b.h5ad", "Expected an .h5ad file"),
     ("split data.h5ad --test 1.5 -o a.h5ad b.h5ad", "between 0 and 1, got 1.5"),
-    ("split data.h5ad --by last -o a.h5ad b.h5ad", "Expected timestamps"),
+    ("split data.h5ad --by last -o a.h5ad b.h5ad", "--by last, got none"),
     ("split data.h5ad --by mood -o a.h5ad b.h5ad", "got 'mood'"),
     ("split data.h5ad -o a.h5ad a.h5ad", "a.h5ad twice"),
     ("split data.h5ad -o a.h5ad exists.h5ad", "exists.h5ad, which exists"),
+    ("simulate --truth o.h5ad -o o.h5ad", "o.h5ad twice"),
+    ("simulate --truth exists.h5ad -o o.h5ad", "exists.h5ad, which exists"),
+    ("simulate --users 1 -o o.h5ad", "--users"),
+    ("simulate --seed=-1 -o o.h5ad", "--seed"),
     ("simulate --users 10 --items 5 --ratings 1000 -o o.h5ad", "got 1000"),
     ("simulate --rank 0 -o o.h5ad", "rank of at least 1, got 0"),
     ("fit none.h5ad -o o", "no such file: none.h5ad"),
@@ -62,29 +66,43 @@ BAD = [
     ("fit data.h5ad", "Expected an .h5ad and -o RUN"),
     ("fit data.h5ad --rank 0 -o o", "rank of at least 1, got 0"),
     ("fit data.h5ad --rank 61 -o o", "rank of at most 60, the smaller side of a 120 x 60 matrix, got 61"),
-    ("fit data.h5ad --learning-rate=-1 -o o", "learning_rate above 0, got -1.0"),
-    ("fit data.h5ad --learning-rate nan -o o", "learning_rate above 0, got nan"),
+    ("fit data.h5ad --learning-rate=-1 -o o", "--learning-rate above 0, got -1.0"),
+    ("fit data.h5ad --learning-rate nan -o o", "--learning-rate above 0, got nan"),
     ("fit data.h5ad --epochs 0 -o o", "epochs above 0, got 0"),
-    ("fit data.h5ad --batch-rows 0 -o o", "batch_rows above 0, got 0"),
+    ("fit data.h5ad --batch-rows 0 -o o", "--batch-rows above 0, got 0"),
     ("fit data.h5ad --threads 0 -o o", "at least 1 thread, got 0"),
     ("fit data.h5ad --device mars -o o", "got 'mars'"),
     ("fit data.h5ad --model vae -o o", "got 'vae'"),
     ("fit data.h5ad --guide full -o o", "got 'full'"),
     ("fit data.h5ad --algorithm coordinate-ascent -o o", "got 'coordinate-ascent'"),
     ("fit counts.h5ad --rank 2 -o o", "Expected ratings (entries not stored are missing) for LatentFactor, got counts"),
+    ("fit counts.h5ad --rank 2 --from-disk -o o", "`platewise ingest SOURCE --unstored missing -o"),
+    ("fit unmarked.h5ad --rank 2 -o o", "`platewise ingest unmarked.h5ad --unstored missing -o"),
+    ("split unmarked.h5ad -o a.h5ad b.h5ad", "`platewise ingest unmarked.h5ad --unstored missing -o"),
+    ("ingest unmarked.h5ad -o o.h5ad", "`platewise ingest unmarked.h5ad --unstored missing -o"),
     ("fit unmarked.h5ad --rank 2 -o o", "what entries not stored mean"),
     ("fit data.h5ad -o run", "run, which exists. Say force (--force)"),
     ("fit data.h5ad -o letters --force", "Expected a folder with config.json to replace"),
     ("fit --resume none", "Expected a run directory, got no such path: none"),
     ("fit --resume run --epochs 9", "got --epochs as well"),
+    ("fit --resume run --rank 16", "got --rank as well"),
+    ("fit --resume run --model latent-factor", "got --model as well"),
+    ("fit --resume run --guide row-block", "got --guide as well"),
+    ("fit --resume run --algorithm svi", "got --algorithm as well"),
+    ("fit --resume run --estimator sampled", "got --estimator as well"),
+    (
+        "fit data.h5ad --estimator exact -o o",
+        "--estimator to be one that this release has (auto, closed-form, sampled)",
+    ),
     ("evaluate none test.h5ad", "Expected a run directory, got no such path: none"),
     ("evaluate letters test.h5ad", "a folder without config.json"),
     ("evaluate run none.h5ad", "no such file: none.h5ad"),
     ("evaluate run counts.h5ad", "got counts"),
     ("predict run --user 1", "Expected --user and --item, or --pairs"),
     ("predict run --pairs pairs.csv", "the columns a, b"),
+    ("predict run --pairs letters", "Expected a file of pairs, got a folder"),
     ("predict run --pairs empty.csv", "Expected a CSV of pairs"),
-    ("predict run --pairs none.csv", "No such file or directory: none.csv"),
+    ("predict run --pairs none.csv", "Expected a file of pairs, got no such file: none.csv. Make"),
     ("predict run --user 1 --item 1 --level 2", "level"),
     ("recommend run --user 1 -k 0", "got 0"),
     ("recommend run --user 1 --by luck", "got 'luck'"),
@@ -137,11 +155,11 @@ def test_mixed_id_types(here, platewise):
     assert not (here / "o.h5ad").exists()
 
 
-@pytest.mark.parametrize("command", ["fit --force", "evaluate run", "predict run --user 1 --rank 3", "recommend"])
+@pytest.mark.parametrize(
+    "command", ["fit --force", "fit --rank x", "evaluate run", "predict run --user 1 --rank 3", "recommend", "bogus"]
+)
 def test_what_the_parser_refuses(platewise, command):
-    result = platewise(*command.split())
-    assert result.code == 2
-    assert "Traceback" not in result.err
+    refused(platewise(*command.split()), "")
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "guide.safetensors", "history.csv", "rows.parquet"])
@@ -188,6 +206,32 @@ def test_a_disk_that_is_full(here, platewise, command):
         result = platewise(*command.split())
     assert result.code == 2, result
     assert result.err.splitlines()[-1].startswith("error: ")
+    assert contents(here) == before
+
+
+def test_a_full_disk_is_seen_before_a_long_fit(here, platewise, monkeypatch):
+    from platewise.inference import svi
+
+    monkeypatch.setattr(svi, "fit", lambda *args, **kwargs: pytest.fail("fitted first"))
+    with no_file_above(64):
+        refused(platewise("fit", "data.h5ad", "--rank", 2, "-o", "o"), "Expected to write o, about")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["split data.h5ad -o a.h5ad b.h5ad", "demo --users 80 --items 40 --ratings 1500 --rank 2 --epochs 1 -o o"],
+)
+def test_no_temporary_names_in_messages(here, platewise, command):
+    with no_file_above(64):
+        result = platewise(*command.split())
+    assert ".part" not in result.err
+    assert ".h5ad" in result.err
+
+
+def test_a_folder_is_never_replaced_by_a_file(here, platewise):
+    before = contents(here)
+    for command in ("simulate -o letters --force", "split data.h5ad -o a.h5ad letters --force"):
+        refused(platewise(*command.split()), "letters")
     assert contents(here) == before
 
 

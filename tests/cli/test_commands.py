@@ -1,15 +1,21 @@
 """What each command writes and prints."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from platewise.cli.program import __file__ as program_file
+from platewise.cli.program import command as command_line
+from platewise.cli.wording import at_the_command_line
 from platewise.data import read_h5ad
+from platewise.inference import svi
 from platewise.inference.run_directory import load
 from platewise.posterior import load_netcdf
 
@@ -76,6 +82,26 @@ def test_ingest_says_what_entries_not_stored_mean(platewise, tmp_path):
     result = platewise("ingest", "cells.h5ad", "--unstored", "zero", "-o", "counts.h5ad")
     assert "3 cells x 3 genes" in result.out
     assert read_h5ad("counts.h5ad").X.format == "csr"
+    assert platewise("ingest", "counts.h5ad", "--unstored", "missing", "-o", "ratings.h5ad").code == 2
+
+
+def test_messages_name_options_and_no_temporary_files():
+    assert at_the_command_line('got none. Use by="random" or data=.') == "got none. Use --by random or --data."
+    assert at_the_command_line("got /a/.b.h5ad.0123abcd.part: full") == "got /a/b.h5ad: full"
+    assert at_the_command_line("got /a/.b.0123abcd.part.h5ad, about") == "got /a/b.h5ad, about"
+    assert at_the_command_line("got /a/..b.0123abcd.part.4567abcd.part.nc.") == "got /a/b.nc."
+
+
+def test_commands_are_printed_as_they_can_be_run(monkeypatch, tmp_path):
+    program = tmp_path / "platewise"
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "")
+    assert command_line("evaluate", "a run") == f"{program} evaluate 'a run'"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_line("evaluate", "run") == "platewise evaluate run"
+    monkeypatch.setattr(sys, "argv", [str(Path(program_file).with_name("__main__.py"))])
+    assert command_line() == f"{sys.executable} -m platewise.cli"
 
 
 def test_fit_says_how_it_ended_and_what_is_next(folder, platewise):
@@ -88,6 +114,31 @@ def test_fit_says_how_it_ended_and_what_is_next(folder, platewise):
     assert printed["run"] == "again"
     assert np.isfinite(printed["elbo"])
     assert printed["converged"] is None
+
+
+def test_help_of_fit_tells_the_defaults_of_svi(platewise):
+    told = " ".join(platewise("fit", "--help").out.replace("│", " ").split())
+    options = svi.Options()
+    assert f"Passes over the users; {options.epochs} if not given." in told
+    assert f"Step size at its peak; {options.learning_rate} if not given." in told
+    assert "a twelfth of the users, 16 to 4096, if not given" in told
+    assert options.batch_rows is None
+    assert options.likelihood == "auto"
+    assert [svi._batch_rows(options, n) for n in (1, 1200, 10**6)] == [16, 100, 4096]
+
+
+def test_a_fit_that_broke_down_says_so(folder, platewise, monkeypatch):
+    fit = svi.fit
+
+    def broken(*args, **kwargs):
+        fitted = fit(*args, **kwargs)
+        fitted.stopped, fitted.converged = "21 of 40 steps had a gradient that was not finite", False
+        return fitted
+
+    monkeypatch.setattr(svi, "fit", broken)
+    result = platewise("fit", folder / "train.h5ad", "--rank", 2, "--epochs", 1, "-o", "run")
+    assert result.code == 1
+    assert "error: the fit broke down: 21 of 40 steps" in result.err
 
 
 def test_one_seed_gives_one_fit(folder, platewise):
@@ -153,6 +204,20 @@ def test_recommend_for_an_unknown_user_says_so(folder, platewise):
     assert "unknown user: most rated" in result.out
 
 
+def test_recommend_keeps_the_reason_in_the_file(folder, platewise):
+    result = platewise("recommend", folder / "run", "--user", 7, "-k", 3, "-o", "best.csv")
+    assert "reason" not in result.out
+    assert pd.read_csv("best.csv")["reason"].tolist() == ["highest predicted"] * 3
+
+
+def test_recommend_says_who_has_nothing_left(folder, platewise):
+    train = read_h5ad(folder / "train.h5ad")
+    rated = train.var_names[train.X[list(train.obs_names).index("7")].indices[0]]
+    result = platewise("recommend", folder / "run", "--user", 7, "--item", rated)
+    assert result.code == 0
+    assert "nothing left to recommend to 7" in result.err
+
+
 def test_recommend_asks_for_the_training_data(folder, platewise):
     train = read_h5ad(folder / "train.h5ad")
     train.write_h5ad("train.h5ad")
@@ -173,6 +238,16 @@ def test_posterior_writes_netcdf(folder, platewise):
     assert tree["posterior"].dataset["A"].shape == (1, 20, 2, 2)
     assert tree["posterior"].dataset.coords["user"].values.tolist() == [42, 7]
     assert tree["observed_data"].sizes["entry"] == 200
+
+
+def test_posterior_says_what_is_left_out(folder, platewise):
+    shutil.copy(folder / "train.h5ad", "here.h5ad")
+    platewise("fit", "here.h5ad", "--rank", 2, "--epochs", 1, "-o", "run")
+    shutil.copy(folder / "test.h5ad", "here.h5ad")  # changed
+    assert "gone or changed. log_p" in platewise("posterior", "run", "-o", "o.nc", "--row", 7, "--draws", 5).err
+    Path("here.h5ad").unlink()
+    assert "log_p of the rows is left out" in platewise("posterior", "run", "-o", "p.nc", "--row", 7, "--draws", 5).err
+    assert not platewise("posterior", "run", "-o", "q.nc", "--draws", 5).err
 
 
 def test_demo_in_small(platewise, tmp_path):

@@ -65,7 +65,7 @@ def test_ctrl_c_during_a_demo_leaves_nothing(tmp_path):
     size = ["--users", "80", "--items", "40", "--ratings", "1500", "--rank", "2"]
     result = pressed_at(3, "demo", *size, "-o", tmp_path / "demo")
     assert result.returncode == 130, result.stderr
-    assert "interrupted: nothing was written" in result.stderr
+    assert "interrupted: no file was left half written" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -78,4 +78,4 @@ def test_ctrl_c_while_there_is_nothing_to_save(platewise, folder, monkeypatch):
     monkeypatch.setattr(storage, "read_h5ad", pressed)
     result = platewise("split", folder / "data.h5ad", "-o", "a.h5ad", "b.h5ad")
     assert result.code == 130
-    assert result.err == "interrupted: nothing was written\n"
+    assert result.err == "interrupted: no file was left half written\n"

@@ -79,6 +79,14 @@ def test_missing_and_truncated_files(tmp_path):
     refused(tmp_path / "r.parquet", "whole Parquet file")
 
 
+def test_parquet_within_gzip(tmp_path):
+    pd.DataFrame({"user": [1, 2], "item": [1, 2], "rating": [1, 2]}).to_parquet(tmp_path / "r.parquet")
+    (tmp_path / "r.parquet.gz").write_bytes(gzip.compress((tmp_path / "r.parquet").read_bytes()))
+    refused(tmp_path / "r.parquet.gz", "within gzip: .*parquet.gz. Decompress it first")
+    (tmp_path / "r.h5ad.gz").write_bytes(gzip.compress(b"\x89HDF\r\n\x1a\n"))
+    refused(tmp_path / "r.h5ad.gz", "got HDF5")
+
+
 def test_folders_and_other_files(tmp_path):
     (tmp_path / "a.csv").write_text(GOOD)
     (tmp_path / "b.csv").write_text(GOOD)

@@ -5,17 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from platewise.data.container import (
-    col_ids,
-    fingerprint,
-    make_ratings,
-    mark,
-    read_h5ad,
-    require_unstored,
-    row_ids,
-    write_h5ad,
-)
+from platewise.data.container import col_ids, make_ratings, row_ids
 from platewise.data.errors import PlatewiseError
+from platewise.data.meaning import mark, require_unstored
+from platewise.data.storage import fingerprint, read_h5ad, size_of, write_h5ad
 
 
 @pytest.fixture
@@ -165,3 +158,32 @@ def test_fingerprint_depends_on_entries_and_names_only(ratings):
     renamed = ratings.copy()
     renamed.obs_names = ["7", "5", "11"]
     assert fingerprint(renamed) != digest
+
+
+def test_a_file_that_says_another_thing_is_not_read(ratings, tmp_path):
+    write_h5ad(ratings, tmp_path / "r.h5ad")
+    with pytest.raises(PlatewiseError, match=r'not stored are "zero", got "missing". Leave unstored'):
+        read_h5ad(tmp_path / "r.h5ad", unstored="zero")
+    assert read_h5ad(tmp_path / "r.h5ad", unstored="missing").n_obs == 3
+
+
+def test_the_command_that_says_what_is_meant_is_named(tmp_path):
+    unmarked = ad.AnnData(sp.eye(2, format="csr"))
+    unmarked.write_h5ad(tmp_path / "r.h5ad")
+    command = r"platewise ingest FILE --unstored missing\|zero -o data.h5ad"
+    with pytest.raises(PlatewiseError, match=command):
+        read_h5ad(tmp_path / "r.h5ad")
+    with pytest.raises(PlatewiseError, match=command):
+        require_unstored(unmarked, "zero", needed_by="VAE")
+    with pytest.raises(PlatewiseError, match=r"platewise ingest FILE --unstored zero -o data.h5ad"):
+        require_unstored(mark(unmarked, unstored="missing"), "zero", needed_by="VAE")
+
+
+@pytest.mark.parametrize("layer", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("of", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_a_container_of_any_format_is_written(tmp_path, of, layer):
+    dense = np.arange(600, dtype=np.float32).reshape(20, 30)
+    adata = mark(ad.AnnData(of(dense), layers={"other": layer(dense)}), unstored="zero")
+    assert size_of(adata) >= 2 * dense.nbytes
+    write_h5ad(adata, tmp_path / "c.h5ad")
+    assert read_h5ad(tmp_path / "c.h5ad").shape == (20, 30)

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import sys
 import threading
 import zipfile
 
@@ -67,6 +68,23 @@ def test_downloaded_once_and_read_in_place(server, published):
         adata = read_ratings("movielens-100k", base_url=f"{server}/ml/")
         assert adata.var["title"].tolist() == ["One", "Two"]
     assert Handler.served == 1
+
+
+def test_a_bar_counts_the_bytes(server, published, capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setitem(sys.modules, "tqdm", None)  # not needed
+    for _ in range(2):
+        read_ratings("movielens-100k", base_url=f"{server}/ml/", progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("ml-100k.zip") >= 1
+    assert f"{len(ARCHIVE)}/{len(ARCHIVE)} bytes" in shown.err
+    assert Handler.served == 1
+
+
+def test_without_a_bar_nothing_is_shown(server, published, capsys):
+    downloads.download("movielens-100k", base_url=f"{server}/ml/")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_base_url_from_the_environment(server, published, monkeypatch):

@@ -12,9 +12,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from platewise.data import text
-from platewise.data.container import col_ids, read_h5ad, row_ids, write_h5ad
+from platewise.data.container import col_ids, row_ids
 from platewise.data.ratings import read_ratings
 from platewise.data.separator import SingleByteSeparator
+from platewise.data.storage import read_h5ad, write_h5ad
 
 FRAME = pd.DataFrame(
     {

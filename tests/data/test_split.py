@@ -5,8 +5,9 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from platewise.data.container import make_ratings, mark
+from platewise.data.container import make_ratings
 from platewise.data.errors import PlatewiseError
+from platewise.data.meaning import mark
 from platewise.data.split import split_entries
 
 WAYS = ("random", "user", "last", "time")

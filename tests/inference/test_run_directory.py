@@ -153,6 +153,15 @@ def test_a_path_that_exists_is_replaced_by_force_only(ratings, run):
     assert [file.name for file in run.parent.iterdir()] == ["run"]
 
 
+def test_room_is_asked_for_before_a_run_is_written(ratings, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run_directory, "require_space", lambda path, n_bytes: asked.append((path, n_bytes)))
+    save(fit(ratings, epochs=1), tmp_path / "run")
+    written = sum(file.stat().st_size for file in (tmp_path / "run").glob("*.safetensors"))
+    assert asked[0][0] == tmp_path / "run"
+    assert written / 2 < asked[0][1] < 2 * written
+
+
 def test_force_never_replaces_what_is_no_run_directory(ratings, tmp_path):
     letters = tmp_path / "letters"
     letters.mkdir()

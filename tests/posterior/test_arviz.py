@@ -1,5 +1,7 @@
 """Draws for ArviZ: what they hold, of what they are, and both major versions' containers through one file."""
 
+from dataclasses import replace
+
 import arviz
 import matplotlib.pyplot as plt
 import numpy as np
@@ -92,7 +94,8 @@ def _rows(fitted, rows):
 
 
 def test_without_training_data_there_is_no_log_p(block_fit):
-    idata = to_arviz(block_fit, USERS, n_draws=5)
+    assert set(to_arviz(block_fit, USERS, n_draws=5).sample_stats.data_vars) == {"log_q", "log_p"}
+    idata = to_arviz(replace(block_fit, data=None), USERS, n_draws=5)
     assert set(idata.sample_stats.data_vars) == {"log_q"}
     assert set(idata.posterior.data_vars) == {"mu", "A", "a"}
     assert set(to_arviz(block_fit, n_draws=5).groups()) == {"posterior"}

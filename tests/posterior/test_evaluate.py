@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from platewise.data.container import mark, write_h5ad
 from platewise.data.errors import PlatewiseError
+from platewise.data.meaning import mark
+from platewise.data.storage import write_h5ad
 from platewise.posterior import evaluate, predict
 from platewise.posterior.predictive import NormalPredictive, SampledPredictive
 from scipy.stats import norm

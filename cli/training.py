@@ -1,0 +1,55 @@
+"""Where a run's training data are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from ..inference import Fitted
+
+T = TypeVar("T")
+
+
+def training_data_of(run: Path, fitted: Fitted) -> ad.AnnData | None:
+    """The training data that a run remembers; None if they are gone or have changed since."""
+    from ..data.storage import fingerprint, read_h5ad
+    from ..inference.run_directory import training_file
+
+    file = training_file(run)
+    adata = None if file is None else read_h5ad(file)
+    return adata if adata is not None and fingerprint(adata) == fitted.fingerprint else None
+
+
+def require_training(found: T | None, run: Path, needed: str, option: str) -> T:
+    """Check that a run's training data were found.
+
+    Args:
+        found: What was found.
+        run: The run directory.
+        needed: What for, in words.
+        option: How a person names them.
+
+    Returns:
+        What was found.
+
+    Raises:
+        PlatewiseError: If nothing was found.
+    """
+    from ..data.errors import PlatewiseError
+
+    if found is None:
+        raise PlatewiseError(
+            f"Expected the training data of {run} {needed}, got {what_became_of(run)}. Name them: {option}."
+        )
+    return found
+
+
+def what_became_of(run: Path) -> str:
+    """What to say of training data that were not found."""
+    from ..inference.run_directory import read_config
+
+    file = read_config(run)["data"]["file"]
+    return "no path remembered" if file is None else f"{file} gone or changed"

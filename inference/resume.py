@@ -1,0 +1,67 @@
+"""Going on with an interrupted fit: only with the same model, guide, data, options and seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.errors import PlatewiseError
+from ..data.loader import RowLoader
+from .fitted import Fitted
+
+
+def inputs_of(loader: RowLoader) -> Tensor:
+    """Digest, as one int64, of how a fit reads its rows: memory or disk, precision, covariates."""
+    digest = hashlib.blake2b(digest_size=7)
+    digest.update(f"{type(loader.source).__name__} {loader.dtype}".encode())
+    for name, values in sorted(loader.covariates.items()):
+        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+    return torch.tensor(int.from_bytes(digest.digest(), "big"))
+
+
+def require_same_fit(earlier: Fitted, options: Mapping[str, Any], loader: RowLoader, fingerprint: str) -> None:
+    """Check that a fit can go on from an earlier one.
+
+    Raises:
+        PlatewiseError: If it was another fit, or there is nothing to go on with.
+    """
+    if not earlier.state:
+        raise PlatewiseError("Expected a fit with its optimiser's state, got one without. Fit again.")
+    if earlier.fingerprint != fingerprint:
+        raise PlatewiseError(
+            "Expected the data that the fit was made on, got others (fingerprints differ). Give those."
+        )
+    if earlier.seed != loader.seed:
+        raise PlatewiseError(
+            f"Expected the seed of the interrupted fit, {earlier.seed}, got {loader.seed}. Leave seed as it was."
+        )
+    if earlier.options != options:
+        raise PlatewiseError(
+            f"Expected the options of the interrupted fit, {earlier.options}, got {dict(options)}. "
+            "Leave them as they were."
+        )
+    if int(earlier.state["inputs"]) != int(inputs_of(loader)):
+        raise PlatewiseError(
+            "Expected rows read as in the interrupted fit, got another source (memory or disk), precision or "
+            "covariates. Give the same."
+        )
+
+
+def take_up(module: nn.Module, earlier: nn.Module) -> None:
+    """Give a module the parameters of an earlier one like it.
+
+    Raises:
+        PlatewiseError: If they are not alike.
+    """
+    try:
+        module.load_state_dict(earlier.state_dict())
+    except RuntimeError as error:
+        raise PlatewiseError(
+            f"Expected a {type(earlier).__name__} like that of the interrupted fit, got another "
+            f"{type(module).__name__}. Make it with the same settings."
+        ) from error
