@@ -92,9 +92,9 @@ def _begin(choice: dict[str, Any], data: Path, run: Path, from_disk: bool, setti
 
     _check_names(choice)
     shape, rank = shape_of(data), choice["rank"]
+    made = (_model(rank), _guide(choice["guide"]))
     _check_rank(rank, shape)
     require_ratings(data, "LatentFactor")
-    made = (_model(rank), _guide(choice["guide"]))
     _require_space(run, sum(shape) * (BYTES_PER_NAME + 3 * 4 * made[1].width(rank + 1)))
     return _fit(*made, data, from_disk, **settings)
 
@@ -142,8 +142,6 @@ def _require_paths(data: Path | None, output: Path | None, force: bool) -> tuple
 def _check_rank(rank: int, shape: tuple[int, int]) -> None:
     from ..data.errors import PlatewiseError
 
-    if rank < 1:
-        raise PlatewiseError(f"Expected a rank of at least 1, got {rank}. Choose, say, 16.")
     if rank > min(shape):
         raise PlatewiseError(
             f"Expected a rank of at most {min(shape)}, the smaller side of a {shape[0]} x {shape[1]} matrix, got "
@@ -178,7 +176,7 @@ def _save(fitted: Fitted, run: Path, data: Path, from_disk: bool, force: bool) -
 
 def _go_on(run: Path, data: Path | None, device: str) -> tuple[Fitted, Path]:
     """Take a fit up where it was interrupted; one that is done is left as it is."""
-    from ..inference.run_directory import load, read_config, training_file
+    from ..inference.run_directory import load, read_config
     from .program import command
     from .training import require_training
 
@@ -187,8 +185,9 @@ def _go_on(run: Path, data: Path | None, device: str) -> tuple[Fitted, Path]:
         typer.echo(f"{run}: nothing to go on with: {earlier.stopped}", err=True)
         return earlier, run
     config = read_config(run)
-    found = data or training_file(run)
-    data = require_training(found, run, "to go on with the fit", f"`{command('fit')} DATA --resume {run}`")
+    data = require_training(
+        data or earlier.data, run, "to go on with the fit", f"`{command('fit')} DATA --resume {run}`"
+    )
     _require_space(run, sum(config["files"].values()))
     settings = {"seed": earlier.seed, "device": device, "dtype": earlier.dtype, "resume": earlier}
     fitted = _fit(earlier.model, earlier.guide, data, config["data"]["from_disk"], **settings, **earlier.options)

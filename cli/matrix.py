@@ -5,11 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_WORDS = {
-    "missing": "ratings (entries not stored are missing)",
-    "zero": "counts (entries not stored are observed zeros)",
-}
-
 
 def shape_of(path: Path) -> tuple[int, int]:
     """Rows and columns of the matrix in an .h5ad.
@@ -32,14 +27,15 @@ def require_ratings(path: Path, needed_by: str) -> None:
         PlatewiseError: If it is missing, no whole .h5ad, holds counts, or does not say what it holds.
     """
     from ..data.errors import PlatewiseError
+    from ..data.meaning import WORDS
 
     unstored = _looked_up(path)[1]
     if unstored == "missing":
         return
-    got = _WORDS.get(unstored, "a file that does not say what entries not stored mean")
+    got = WORDS.get(unstored, "a file that does not say what entries not stored mean")
     source = "SOURCE" if unstored else path  # what says counts already is not made ratings by saying so
     raise PlatewiseError(
-        f"Expected {_WORDS['missing']} for {needed_by}, got {got}: {path}. If they are ratings, say "
+        f"Expected {WORDS['missing']} for {needed_by}, got {got}: {path}. If they are ratings, say "
         f"`platewise ingest {source} --unstored missing -o RATINGS.h5ad`, and take that file."
     )
 
@@ -49,10 +45,9 @@ def _looked_up(path: Path) -> tuple[tuple[int, int], str]:
     import h5py
 
     from ..data.errors import PlatewiseError
+    from ..data.storage import require_h5ad
 
-    if not path.is_file() or not h5py.is_hdf5(path):
-        got = "something else" if path.is_file() else "a folder" if path.is_dir() else "no such file"
-        raise PlatewiseError(f"Expected an .h5ad file, got {got}: {path}. Make one with `platewise ingest`.")
+    require_h5ad(path)
     try:
         with h5py.File(path, "r") as file:
             n_rows, n_cols = (len(file[side][file[side].attrs["_index"]]) for side in ("obs", "var"))

@@ -73,7 +73,7 @@ def _training_data(run: Path, fitted: Fitted) -> ad.AnnData | None:
     """The training data that the run remembers, or a notice of what is left out without them."""
     from .training import training_data_of, what_became_of
 
-    found = training_data_of(run, fitted)
+    found = training_data_of(fitted)
     if found is None:
         fitted.data = None  # a path that still leads to a file, but not to these data
         typer.echo(

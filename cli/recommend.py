@@ -58,7 +58,7 @@ def recommend(
     fitted = load(run, device=device)
     seen: Path | ad.AnnData | None = None
     if not include_seen:
-        found = data or training_data_of(run, fitted)
+        found = data or training_data_of(fitted)
         seen = require_training(found, run, "to leave out what was rated", "--data FILE, or say --include-seen")
     settings = {"exclude_seen": not include_seen, "by": by, "items": item, "exclude": exclude}
     frame = recommendations(fitted, user, k, data=seen, level=level, seed=seed, **settings)  # type: ignore[arg-type]

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def training_data_of(run: Path, fitted: Fitted) -> ad.AnnData | None:
-    """The training data that a run remembers; None if they are gone or have changed since."""
+def training_data_of(fitted: Fitted) -> ad.AnnData | None:
+    """The training data that a loaded fit remembers; None if they are gone or have changed since."""
     from ..data.storage import fingerprint, read_h5ad
-    from ..inference.run_directory import training_file
 
-    file = training_file(run)
-    adata = None if file is None else read_h5ad(file)
+    adata = read_h5ad(fitted.data) if isinstance(fitted.data, Path) else None
     return adata if adata is not None and fingerprint(adata) == fitted.fingerprint else None
 
 

@@ -11,7 +11,7 @@ Unstored = Literal["missing", "zero"]
 
 INGEST = "platewise ingest FILE --unstored {} -o data.h5ad"  # how the command line says it
 
-_WORDS = {
+WORDS = {  # what a matrix is, by what its gaps mean
     "missing": "ratings (entries not stored are missing)",
     "zero": "counts (entries not stored are observed zeros)",
 }
@@ -90,7 +90,7 @@ def require_unstored(adata: ad.AnnData, unstored: Unstored, *, needed_by: str) -
     got = meaning(adata)["unstored"]
     if got != unstored:
         raise PlatewiseError(
-            f"Expected {_WORDS[unstored]} for {needed_by}, got {_WORDS[got]}. "
+            f"Expected {WORDS[unstored]} for {needed_by}, got {WORDS[got]}. "
             f'Choose another model, or call mark(adata, unstored="{unstored}") if that is what they mean; '
             f"of a file from elsewhere: {INGEST.format(unstored)}."
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,11 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise PlatewiseError(f"Expected a device of this machine, got {name!r}. Use 'auto' or 'cpu'.") from error
     return device
+
+
+def own_generators(device: torch.device) -> AbstractContextManager[None]:
+    """A block whose random numbers leave those of the caller, on the CPU and on a device, as they were."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def generator_states(device: torch.device | str) -> dict[str, Tensor]:

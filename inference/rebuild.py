@@ -15,6 +15,7 @@ from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from .contract import Program, as_module
 from .covariates import blank_batch
+from .device import own_generators
 from .protocols import SetsUp
 
 
@@ -70,7 +71,7 @@ def allocate(
     model.to(like)
     if isinstance(guide, SetsUp) and not list(guide.parameters()):
         blank = blank_batch(*sizes, covariates).to(like.device, like.dtype)
-        with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
+        with own_generators(like.device):
             guide.setup(model, blank)
     guide.to(like)
     if not list(guide.parameters()):
@@ -79,8 +80,7 @@ def allocate(
 
 def _first_call(guide: nn.Module, batch: RowBatch) -> None:
     """Run a guide that makes its parameters when it is called for the first time, as Pyro's AutoGuides do."""
-    devices = [batch.rows.device] if batch.rows.is_cuda else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), pyro.get_param_store().scope():
+    with own_generators(batch.rows.device), torch.no_grad(), pyro.get_param_store().scope():
         guide(batch)
 
 

@@ -28,7 +28,7 @@ from ..data.loader import RowLoader
 from ..data.source import Source, source_of
 from .contract import as_module, check_contract, one_line, require_module
 from .covariates import as_arrays, blank_batch, describe_covariates
-from .device import generator_states, pick_device, restore_generators
+from .device import generator_states, own_generators, pick_device, restore_generators
 from .elbo import Likelihood, elbo_of
 from .fitted import Fitted, describe_source
 from .history import History
@@ -151,7 +151,7 @@ def fit(
     require_module("guide", guide)
     source = source_of(data, unstored=getattr(model, "unstored", None), needed_by=type(model).__name__)
     place = pick_device(device)
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), pyro.validation_enabled(False):
+    with own_generators(place), pyro.validation_enabled(False):
         torch.manual_seed(seed)
         batch_rows, about_rows = _batch_rows(settings, len(source.obs)), as_arrays(covariates or {}, len(source.obs))
         loader = RowLoader(source.rows, batch_rows, seed, place, about_rows, dtype)

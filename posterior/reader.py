@@ -20,6 +20,7 @@ from torch import Tensor
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from ..data.sites import Plate, latent_sites, plate_of
+from ..inference.device import own_generators
 from ..inference.fitted import Fitted
 from .covariates import Covariates, RowCovariates
 from .training import training_matrix
@@ -92,12 +93,11 @@ def reading(
     """
     rows = RowCovariates(fitted, covariates)
     training = None if data is None else training_matrix(fitted, data)
-    devices = [fitted.device] if fitted.device.type == "cuda" else []
     with (
         _evaluation_mode(fitted),
         torch.no_grad(),
         pyro.validation_enabled(False),
-        torch.random.fork_rng(devices=devices),
+        own_generators(fitted.device),
     ):
         if training is None:
             _refuse_without_entries(fitted)
