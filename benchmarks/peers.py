@@ -20,14 +20,14 @@ class PeerResult:
     """What a peer predicts for the test entries, and what it took.
 
     Attributes:
-        mean: (n_test,) predicted rating of each test entry.
+        mean: (n_test,) predicted rating of each test entry, or None where the library predicts no ratings.
         sd: (n_test,) predictive standard deviation, or None where the library offers none.
         seconds: wall-clock seconds of training.
         passes: passes over the training entries.
         options: the settings used, in words.
     """
 
-    mean: np.ndarray
+    mean: np.ndarray | None
     sd: np.ndarray | None
     seconds: float
     passes: float
@@ -140,6 +140,45 @@ def myfm_gibbs(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) ->
     return PeerResult(mean, None, seconds, 60, f"rank {rank}, 60 iterations, grouped by user and item")
 
 
+def lenskit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
+    """Biased matrix factorisation by alternating least squares, in the pipeline its documentation builds."""
+    from lenskit.als import BiasedMFScorer
+    from lenskit.batch import predict
+    from lenskit.data import from_interactions_df
+    from lenskit.pipeline import predict_pipeline
+    from lenskit.training import TrainingOptions
+
+    names = {"user": "user_id", "item": "item_id"}
+    data = from_interactions_df(train.rename(columns=names))
+    scorer = BiasedMFScorer(embedding_size=rank)
+    pipeline = predict_pipeline(scorer)
+    began = time.perf_counter()
+    pipeline.train(data, TrainingOptions(rng=seed))
+    seconds = time.perf_counter() - began
+    wanted = test[["user", "item"]].rename(columns=names)
+    scores = predict(pipeline, wanted, n_jobs=1).to_df().set_index([*names.values()])["score"]
+    mean = scores.reindex(pd.MultiIndex.from_frame(wanted)).to_numpy(np.float64)
+    epochs = scorer.config.epochs
+    return PeerResult(mean, None, seconds, epochs, f"rank {rank}, {epochs} epochs, other options at default, 2 threads")
+
+
+def implicit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
+    """Alternating least squares on the same matrix for its speed alone: the model is of implicit feedback."""
+    from implicit.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    codes = encode(train, test)
+    entries = (train["rating"].to_numpy(np.float32), (codes.train_user, codes.train_item))
+    matrix = csr_matrix(entries, shape=(codes.n_users, codes.n_items))
+    model = AlternatingLeastSquares(factors=rank, random_state=seed, num_threads=2, use_gpu=False)
+    with threadpool_limits(1, "blas"):  # as its documentation asks: it has threads of its own
+        began = time.perf_counter()
+        model.fit(matrix, show_progress=False)
+        seconds = time.perf_counter() - began
+    settings = f"rank {rank}, {model.iterations} iterations, other options at default, 2 threads"
+    return PeerResult(None, None, seconds, model.iterations, f"{settings}; fits implicit feedback: no RMSE")
+
+
 def plain_pyro(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
     """The same model as a Pyro tutorial would write and fit it (see `peer_pyro`)."""
     from peer_pyro import fit_within, predict
@@ -153,8 +192,10 @@ def plain_pyro(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) ->
 
 PEERS: dict[str, Peer] = {
     "cmfrec": Peer("cmfrec", "cmfrec", cmfrec_als),
-    "surprise": Peer("scikit-surprise", "surprise", surprise_svd),
     "myfm": Peer("myfm", "myfm", myfm_variational),
     "myfm-gibbs": Peer("myfm", "myfm", myfm_gibbs),
+    "surprise": Peer("scikit-surprise", "surprise", surprise_svd),
+    "lenskit": Peer("lenskit", "lenskit", lenskit_als),
+    "implicit": Peer("implicit", "implicit", implicit_als),
     "pyro": Peer("pyro-ppl", "pyro", plain_pyro),
 }

@@ -3,20 +3,32 @@
 Every method runs in a process of its own with two threads, seed by seed in turn, so that a slow moment of
 the machine falls on all alike; the table shows medians over seeds.
 
-    python benchmarks/ratings.py --rank 16 --seeds 3 --peers cmfrec,surprise,myfm,pyro
+    python benchmarks/ratings.py --rank 16 --seeds 3 --methods coordinate-ascent --peers cmfrec,myfm,pyro
+    python benchmarks/ratings.py --rank 16 --seeds 3 --slow
 """
 
 import argparse
-import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
 
 from measure import OURS, PEERS, TITLES, Scores, data_folder, in_subprocess, require_files
+from processes import warn_if_busy
 from tables import cell, show, show_markdown
 
 SLOW = ["myfm-gibbs"]
-FIGURES = ["method", "seconds", "M ratings/s", "RMSE", "90 % covers", "log density", "CRPS", "peak MB"]
+FORMS = {
+    "seconds": ("seconds", ".1f"),
+    "passes": ("passes", ".0f"),
+    "ratings_per_second": ("M ratings/s", ".2f"),
+    "rmse": ("RMSE", ".4f"),
+    "coverage": ("90 % covers", ".3f"),
+    "log_density": ("log density", ".3f"),
+    "crps": ("CRPS", ".4f"),
+    "elbo": ("ELBO per rating", ".4f"),
+    "peak_mb": ("peak MB", ".0f"),
+}
+FIGURES = ["method", *(heading for heading, _ in FORMS.values())]
 SETTINGS = ["version", "options"]
 
 
@@ -27,8 +39,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--test", type=Path, default=data_folder() / "ml-1m" / "test.csv.gz")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...)")
-    parser.add_argument("--methods", default=",".join(OURS), help="ours: mean-field, row-block; '' for none")
-    parser.add_argument("--peers", default=",".join(name for name in PEERS if name not in SLOW), help="'' for none")
+    parser.add_argument("--methods", default=",".join(OURS), help=f"ours: {', '.join(OURS)}; '' for none")
+    quick = [name for name in PEERS if name not in SLOW]
+    parser.add_argument("--peers", default=",".join(quick), help=f"others: {', '.join(PEERS)}; '' for none")
     parser.add_argument("--slow", action="store_true", help="also the peers that take minutes a seed")
     return parser.parse_args()
 
@@ -63,19 +76,11 @@ def medians(runs: list[Scores]) -> Scores:
 def row(scores: Scores) -> list[str]:
     """The cells of one method, in the order of `FIGURES` and `SETTINGS`."""
     if scores.problem:
-        return [scores.method, *["-"] * 7, "", scores.problem]
-    return [
-        scores.method,
-        cell(scores.seconds, ".1f"),
-        cell(scores.ratings_per_second and scores.ratings_per_second / 1e6, ".2f"),
-        cell(scores.rmse, ".4f"),
-        cell(scores.coverage, ".3f"),
-        cell(scores.log_density, ".3f"),
-        cell(scores.crps, ".4f"),
-        cell(scores.peak_mb, ".0f"),
-        scores.version,
-        scores.options,
-    ]
+        return [scores.method, *["-"] * len(FORMS), "", scores.problem]
+    per_second = scores.ratings_per_second
+    in_millions = replace(scores, ratings_per_second=per_second and per_second / 1e6)
+    figures = [cell(getattr(in_millions, name), form) for name, (_, form) in FORMS.items()]
+    return [scores.method, *figures, scores.version, scores.options]
 
 
 def show_scores(title: str, scores: list[Scores]) -> None:
@@ -101,9 +106,7 @@ def main() -> None:
     given = options()
     names = methods(given)
     require_files(given.train, given.test)
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"Load average {load:.1f} before the run: on a busy machine threads wait for each other.")
+    load = warn_if_busy()
     runs: dict[str, list[Scores]] = {name: [] for name in names}
     for seed in range(given.seeds):
         for name in names:

@@ -12,7 +12,7 @@ def show(title: str, headings: list[str], rows: list[list[str]]) -> None:
     for cells in rows:
         table.add_row(*cells)
     console = Console()
-    console.width = max(console.width, 120)
+    console.width = max(console.width, 150)
     console.print(table)
 
 

@@ -40,12 +40,12 @@ class SparseRows:
 
     def matrix(self, value: Float[Tensor, " e"]) -> Tensor:
         """The batch with these values, (b, n_cols), as a torch CSR tensor."""
-        return _csr(self.crow, self.col, value, self.shape)
+        return csr_tensor(self.crow, self.col, value, self.shape)
 
     def transposed(self, value: Float[Tensor, " e"]) -> Tensor:
         """The batch with these values, transposed, (n_cols, b), as a torch CSR tensor."""
         indptr, indices, order = self._by_column
-        return _csr(indptr, indices, value[order], self.shape[::-1])
+        return csr_tensor(indptr, indices, value[order], self.shape[::-1])
 
     def sum_over_cols(
         self, x: Float[Tensor, "n_cols k"], weight: Float[Tensor, " e"] | None = None
@@ -138,10 +138,11 @@ def _segment_sum(sparse: SparseRows, x: Float[Tensor, "e k"], by_row: bool) -> T
         start, order = sparse.crow, torch.arange(len(x), dtype=torch.int32, device=x.device)
     else:
         start, _, order = sparse._by_column
-    return _csr(start, order.int(), torch.ones_like(x[:, 0]), (len(start) - 1, len(x))) @ x
+    return csr_tensor(start, order.int(), torch.ones_like(x[:, 0]), (len(start) - 1, len(x))) @ x
 
 
-def _csr(crow: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+def csr_tensor(crow: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse CSR tensor of checked parts."""
     with warnings.catch_warnings():  # torch calls its CSR support "beta", once a process
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
         return torch.sparse_csr_tensor(crow, col, value, size=shape, check_invariants=False)

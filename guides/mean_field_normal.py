@@ -6,16 +6,17 @@ are uncertain together, so intervals of their sums come out too narrow where the
 
 from __future__ import annotations
 
-import pyro.distributions as dist
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .normal import INITIAL_SCALE, NormalGuide
+from .normal import NormalGuide, normals, raw_of_normals
 
 
 class MeanFieldNormal(NormalGuide):
     """A normal for every component of every latent site, all independent."""
+
+    factorised = True
 
     def width(self, d: int) -> int:
         """Numbers that describe a block: d locations, then d logarithms of scales."""
@@ -25,6 +26,14 @@ class MeanFieldNormal(NormalGuide):
         self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Independent normals over vectors (..., d)."""
-        d = loc.shape[-1]
-        scale = INITIAL_SCALE * unit * raw[..., d:].exp()
-        return dist.Normal(loc + unit * raw[..., :d], scale).to_event(1)
+        return normals(raw, loc, unit)
+
+    def raw_of(
+        self,
+        mean: Float[Tensor, "k d"],
+        cov: Float[Tensor, "k d"],
+        loc: Float[Tensor, "#k d"],
+        unit: Float[Tensor, "#k d"],
+    ) -> Float[Tensor, "k width"]:
+        """The numbers of blocks with these means and variances."""
+        return raw_of_normals(mean, cov, loc, unit)

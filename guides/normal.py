@@ -1,6 +1,6 @@
 """What the normal guides share: one independent normal block for each element of each latent site.
 
-A subclass says how many numbers describe a block and turns them into a distribution.
+A subclass says how many numbers describe a block, turns them into a distribution, and finds them from moments.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, MultivariateNormal
 
 from ..data.batches import RowBatch
+from ..data.errors import PlatewiseError
 from ..data.sites import Plate, latent_sites, plate_of
 from . import kl as kl  # registers the divergence of a block from its prior
 from .prior_means import PriorMeans
@@ -31,8 +32,15 @@ class NormalGuide(nn.Module, ABC):
     """A guide made for a model by `setup`: q = prod over sites and elements of independent normal blocks.
 
     Sites with constraints are normal on the real line and mapped by their bijection. `posterior` returns the blocks'
-    distributions; having it says that they are independent, which closed forms rely on.
+    distributions; having it says that they are independent, which closed forms rely on. `blocks` and `set_blocks` read
+    and write their moments.
+
+    Attributes:
+        factorised: Whether the components of a block are independent: it is then described by variances, and by
+            covariances otherwise.
     """
+
+    factorised: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +56,16 @@ class NormalGuide(nn.Module, ABC):
         self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Distribution over vectors from unconstrained numbers; zeros mean independent `Normal(loc, 0.3 unit)`."""
+
+    @abstractmethod
+    def raw_of(
+        self,
+        mean: Float[Tensor, "k d"],
+        cov: Float[Tensor, "k ..."],
+        loc: Float[Tensor, "#k d"],
+        unit: Float[Tensor, "#k d"],
+    ) -> Float[Tensor, "k width"]:
+        """The numbers whose `block` has these moments; not finite where no block has them."""
 
     def setup(self, model: Any, batch: RowBatch, starts: Mapping[str, Start] | None = None) -> None:
         """Make the parameters for a model's latent sites.
@@ -71,6 +89,56 @@ class NormalGuide(nn.Module, ABC):
         """The distribution of each site: of the batch's rows for row sites, of all elements for the others."""
         return {table.name: self._distribution(table, batch) for table in self._tables()}
 
+    def n_blocks(self, site: str) -> int:
+        """Number of elements of a site without constraint: of its plates together, one if it is global."""
+        return self._unconstrained(site).n
+
+    def blocks(self, site: str, at: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Moments of some elements of a site.
+
+        Args:
+            site: A site without constraint.
+            at: Which elements of its plates, flattened; a global site has one.
+
+        Returns:
+            Means (k, d), and covariances (k, d, d); where the guide is factorised or elements are scalars, variances
+            (k, d).
+
+        Raises:
+            PlatewiseError: If there is no such site, or it has a constraint.
+        """
+        table = self._unconstrained(site)
+        with torch.no_grad():
+            q = (self.block if table.event_shape else normals)(table.weight[at], *table.origin(at))
+        return q.mean, q.variance if self._is_factorised(table) else cast(MultivariateNormal, q).covariance_matrix
+
+    def set_blocks(self, site: str, mean: Tensor, cov: Tensor, at: slice = slice(None)) -> None:
+        """Give some elements of a site the moments that `blocks` reads; of any floating type, computed in float64.
+
+        Args:
+            site: A site without constraint.
+            mean: Means (k, d).
+            cov: Covariances (k, d, d); where the guide is factorised or elements are scalars, variances (k, d).
+            at: Which elements of its plates, flattened.
+
+        Raises:
+            PlatewiseError: If there is no such site or it has a constraint, or the moments are of other shapes or
+                those of no normal distribution.
+        """
+        table = self._unconstrained(site)
+        loc, unit = (x.double() for x in table.origin(at))
+        factorised = self._is_factorised(table)
+        _require_shapes(site, (mean, cov), (loc.shape, loc.shape if factorised else (*loc.shape, table.d)))
+        raw_of = self.raw_of if table.event_shape else raw_of_normals
+        with torch.no_grad():
+            raw = raw_of(mean.to(loc), cov.to(loc), loc, unit)
+            if not raw.isfinite().all():
+                raise PlatewiseError(
+                    f"Expected finite means and positive definite covariances for {site!r}, got others. Look for "
+                    "scales or data that are extreme."
+                )
+            table.weight.data[at] = raw.to(table.weight)
+
     def forward(self, batch: RowBatch) -> dict[str, Tensor]:
         """Sample every site, each in the plates that it has in the model."""
         plates: dict[str, pyro.plate] = {}
@@ -87,12 +155,50 @@ class NormalGuide(nn.Module, ABC):
     def _tables(self) -> list[SiteTable]:
         return [table for table in self.tables.values() if isinstance(table, SiteTable)]
 
+    def _is_factorised(self, table: SiteTable) -> bool:
+        return self.factorised or not table.event_shape
+
+    def _unconstrained(self, site: str) -> SiteTable:
+        """The table of a site whose blocks are those of the site itself."""
+        tables = {table.name: table for table in self._tables() if table.is_real}
+        if site not in tables:
+            raise PlatewiseError(
+                f"Expected a latent site without constraint, one of {sorted(tables)}, got {site!r}. Put it on the real "
+                "line in the model."
+            )
+        return tables[site]
+
     def _distribution(self, table: SiteTable, batch: RowBatch) -> Distribution:
         raw = table.raw(batch)
         if table.event_shape:
             return table.shaped(self.block(raw, table.loc, table.unit))
         loc, unit = table.loc[..., 0], table.unit[..., 0]
         return table.shaped(dist.Normal(loc + unit * raw[..., 0], INITIAL_SCALE * unit * raw[..., 1].exp()))
+
+
+def normals(raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]) -> Distribution:
+    """Independent normals over vectors (..., d), from d locations and d logarithms of scales."""
+    d = loc.shape[-1]
+    return dist.Normal(loc + unit * raw[..., :d], INITIAL_SCALE * unit * raw[..., d:].exp()).to_event(1)
+
+
+def raw_of_normals(
+    mean: Float[Tensor, "k d"],
+    variance: Float[Tensor, "k d"],
+    loc: Float[Tensor, "#k d"],
+    unit: Float[Tensor, "#k d"],
+) -> Float[Tensor, "k width"]:
+    """The numbers whose `normals` have these moments."""
+    return torch.cat([(mean - loc) / unit, (variance.sqrt() / (INITIAL_SCALE * unit)).log()], -1)
+
+
+def _require_shapes(site: str, got: tuple[Tensor, ...], expected: tuple[tuple[int, ...], ...]) -> None:
+    shapes = tuple(tuple(x.shape) for x in got)
+    if shapes != tuple(tuple(shape) for shape in expected):
+        raise PlatewiseError(
+            f"Expected moments of {site!r} of shapes {' and '.join(str(tuple(x)) for x in expected)}, got "
+            f"{' and '.join(map(str, shapes))}. Give one row for each element."
+        )
 
 
 def _module_name(site: str) -> str:

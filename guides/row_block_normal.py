@@ -18,6 +18,8 @@ from .normal import INITIAL_SCALE, NormalGuide
 class RowBlockNormal(NormalGuide):
     """A multivariate normal for every element of every latent site."""
 
+    factorised = False
+
     def width(self, d: int) -> int:
         """Numbers that describe a block: d locations, d logarithms of scales, d (d - 1) / 2 below the diagonal."""
         return d + d * (d + 1) // 2
@@ -30,6 +32,21 @@ class RowBlockNormal(NormalGuide):
         scale = INITIAL_SCALE * unit * raw[..., d : 2 * d].exp()
         lower = _unit_lower(raw[..., 2 * d :], d)
         return dist.MultivariateNormal(loc + unit * raw[..., :d], scale_tril=scale[..., None] * lower)
+
+    def raw_of(
+        self,
+        mean: Float[Tensor, "k d"],
+        cov: Float[Tensor, "k d d"],
+        loc: Float[Tensor, "#k d"],
+        unit: Float[Tensor, "#k d"],
+    ) -> Float[Tensor, "k width"]:
+        """The numbers of blocks with these means and covariances, by Cholesky factors."""
+        cholesky, failed = torch.linalg.cholesky_ex(cov)
+        scale = cholesky.diagonal(dim1=-2, dim2=-1)
+        row, col = torch.tril_indices(cov.shape[-1], cov.shape[-1], -1, device=cov.device)
+        below = cholesky[:, row, col] / scale[:, row]
+        raw = torch.cat([(mean - loc) / unit, (scale / (INITIAL_SCALE * unit)).log(), below], -1)
+        return raw.masked_fill(failed[:, None] != 0, torch.nan)
 
 
 def _unit_lower(below: Float[Tensor, "*n k"], d: int) -> Float[Tensor, "*n d d"]:

@@ -75,6 +75,17 @@ class SiteTable(nn.Module):
         return self.dense.reshape(*self.batch_shape, self.dense.shape[-1])
 
     @property
+    def weight(self) -> Float[Tensor, "n width"]:
+        """The parameters of all elements."""
+        weight: Tensor = self.table.weight if self.plate == "rows" else self.dense
+        return weight
+
+    def origin(self, at: slice) -> Start:
+        """`loc` and `unit` of some elements, (k, d) each."""
+        loc, unit = (x.reshape(-1, self.d).expand(self.n, self.d)[at] for x in (self.loc, self.unit))
+        return loc, unit
+
+    @property
     def bijection(self) -> Any:
         """The map from the real line to the site's support."""
         return biject_to(self.support)

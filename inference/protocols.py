@@ -62,3 +62,33 @@ def has_closed_form(model: Any, guide: Any, batch: RowBatch) -> bool:
     except NotImplementedError:
         return False
     return True
+
+
+@runtime_checkable
+class Bilinear(Protocol):
+    """A model of entries Normal(mu + a_i + b_j + A_i . B_j, noise^2) with independent normal priors of mean zero."""
+
+    factor_sites: tuple[str, str, str]  # grand mean, row blocks (A_i, a_i), column blocks (B_j, b_j)
+
+    @property
+    def learned(self) -> frozenset[str]:
+        """Which of the scales "user", "item" and "noise" are learned; the others are given."""
+
+    def scales(self) -> dict[str, Tensor]:
+        """Standard deviations: of the priors "mu" (), "user" and "item" (d,), and of the "noise" ()."""
+
+    def set_scales(self, **scales: Tensor) -> None:
+        """Set learned scales."""
+
+
+@runtime_checkable
+class HoldsBlocks(Protocol):
+    """A guide of independent normal blocks that can be read and written."""
+
+    factorised: bool  # whether the components of a block are independent
+
+    def blocks(self, site: str, at: slice = ...) -> tuple[Tensor, Tensor]:
+        """Means (k, d) and covariances (k, d, d), or variances (k, d), of some of a site's blocks."""
+
+    def set_blocks(self, site: str, mean: Tensor, cov: Tensor, at: slice = ...) -> None:
+        """Write some of a site's blocks."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,16 +27,17 @@ from ..data.errors import PlatewiseError
 from ..data.loader import RowLoader
 from ..data.source import Source, source_of
 from .contract import as_module, check_contract, one_line, require_module
-from .covariates import as_arrays, blank_batch, describe_covariates
+from .covariates import as_arrays, describe_covariates
 from .device import generator_states, own_generators, pick_device, restore_generators
 from .elbo import Likelihood, elbo_of
 from .fitted import Fitted, describe_source
 from .history import History
 from .interrupt import interrupts
 from .optimizer import PairedAdam, one_cycle
+from .options import options_of, require_positive, require_whole
 from .progress import Bar, progress_bar
-from .protocols import Initialises, SetsUp
 from .resume import inputs_of, require_same_fit, take_up
+from .start import set_up
 
 
 @dataclass(frozen=True)
@@ -72,22 +73,15 @@ class Options:
     max_skipped: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_rows", "learning_rate", "clip_norm", "particles", "check_every", "max_skipped"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise PlatewiseError(f"Expected {name} above 0, got {value}. Leave it out for the default.")
-        for name in ("epochs", "batch_rows", "particles", "check_every", "max_skipped"):
-            if (value := getattr(self, name)) is not None and int(value) != value:
-                raise PlatewiseError(f"Expected {name} as a whole number, got {value}.")
+        counts = ("epochs", "batch_rows", "particles", "check_every", "max_skipped")
+        require_positive(self, *counts, "learning_rate", "clip_norm")
+        require_whole(self, *counts)
         for name in ("warmup", "final", "betas", "row_betas"):
             value = getattr(self, name)
             if not all(0 <= x < 1 for x in (value if isinstance(value, tuple) else (value,))):
                 raise PlatewiseError(f"Expected {name} from 0 to below 1, got {value}. Leave it out for the default.")
         if self.likelihood not in get_args(Likelihood):
             raise PlatewiseError(f"Expected a likelihood among {get_args(Likelihood)}, got {self.likelihood!r}.")
-
-
-START_ROWS = 256  # rows, or those of a batch if more, that a model sees before a fit
 
 
 @dataclass
@@ -146,7 +140,7 @@ def fit(
     Raises:
         PlatewiseError: On options, data, or a model and guide that do not fit together.
     """
-    settings = _options(options)
+    settings = options_of(Options, options)
     model = as_module(model)
     require_module("guide", guide)
     source = source_of(data, unstored=getattr(model, "unstored", None), needed_by=type(model).__name__)
@@ -173,14 +167,8 @@ def init(model: nn.Module, guide: nn.Module, loader: RowLoader, options: Options
     Raises:
         PlatewiseError: If model and guide break the contract.
     """
-    n_rows, n_cols = loader.source.shape
     batch = next(loader.epoch(0))
-    model.to(loader.device, loader.dtype)
-    if isinstance(guide, SetsUp) and not list(guide.parameters()):
-        starts = model.initialise(loader.look(START_ROWS)) if isinstance(model, Initialises) else {}
-        blank = blank_batch(n_rows, n_cols, describe_covariates(loader.covariates))
-        guide.setup(model, blank.to(loader.device, loader.dtype), starts)
-    guide.to(loader.device, loader.dtype)
+    set_up(model, guide, loader)
     check_contract(model, guide, batch)
     elbo = elbo_of(model, guide, batch, options.likelihood, options.particles)
     if not any(p.requires_grad for p in elbo.parameters()):
@@ -254,13 +242,6 @@ def _close_epoch(state: State, epoch: int, seconds: float, part: float, bar: Bar
     record = state.history.close_epoch(seconds, part * nnz, **about, learning_rate=_learning_rate(state))
     bar.advance(state.step)
     bar.report(record["elbo"] / nnz, record["entries_per_second"])
-
-
-def _options(given: Mapping[str, Any]) -> Options:
-    known = {field.name for field in fields(Options)}
-    if unknown := set(given) - known:
-        raise PlatewiseError(f"Expected options among {sorted(known)}, got {sorted(unknown)}. Check the spelling.")
-    return Options(**given)
 
 
 def _batch_rows(options: Options, n_rows: int) -> int:

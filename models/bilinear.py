@@ -68,7 +68,7 @@ def expected_squared_error(batch: RowBatch, target: Float[Tensor, " e"], user: B
         user: Blocks (A_i, a_i) of the batch's rows, (b, r + 1).
         item: Blocks (B_j, b_j) of all columns, (n_cols, r + 1).
     """
-    form = _form(batch, user, item)
+    form = expected_form(batch, user, item)
     if user.factorised and item.factorised:
         return (target - form).square().sum() + _summed_variance(batch, user, item)
     return (target * (target - 2 * form)).sum() + _summed_square(batch, _full(user), _full(item))
@@ -78,10 +78,10 @@ def bilinear_moments(batch: RowBatch, user: Block, item: Block) -> tuple[Float[T
     """Mean and variance of a_i + b_j + A_i . B_j for each of the batch's entries."""
     factorised = user.factorised and item.factorised
     of_u, of_z = _variance_tables(user, item) if factorised else _covariance_tables(_full(user), _full(item))
-    return _form(batch, user, item), batch.sparse.dots(of_u, of_z, batch.row)
+    return expected_form(batch, user, item), batch.sparse.dots(of_u, of_z, batch.row)
 
 
-def _form(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, " e"]:
+def expected_form(batch: RowBatch, user: Block, item: Block) -> Float[Tensor, " e"]:
     """E[a_i + b_j + A_i . B_j] of each entry."""
     product = batch.sparse.dots(_with_one(user.mean), item.mean, batch.row)
     return product + batch.at_rows(user.mean[:, -1], event_dim=0)

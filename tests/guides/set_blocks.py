@@ -15,8 +15,7 @@ def set_block(guide: NormalGuide, site: str, mean: Tensor, scale_tril: Tensor) -
         d = mean.shape[-1]
         row, col = torch.tril_indices(d, d, -1)
         parts.append((scale_tril / scale[..., None])[..., row, col])
-    weight = table.table.weight if table.plate == "rows" else table.dense
-    weight.data.copy_(torch.cat(parts, -1).reshape(weight.shape))
+    table.weight.data.copy_(torch.cat(parts, -1).reshape(table.weight.shape))
 
 
 def set_to_prior(guide: NormalGuide) -> None:

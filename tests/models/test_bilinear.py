@@ -11,38 +11,17 @@ from platewise.models.bilinear import Block, bilinear_moments, block_of, expecte
 from torch import Tensor
 
 from ..sparse_strategies import batches, some
+from .brute_force import brute_force, random_block
 
 FAMILIES = pytest.mark.parametrize(("user_full", "item_full"), list(product([False, True], repeat=2)))
-D = 3
-
-
-def _block(n: int, full: bool) -> Block:
-    mean = torch.randn(n, D)
-    root = torch.randn(n, D, D)
-    return Block(mean, root @ root.mT / D if full else torch.rand(n, D) + 0.1)
-
-
-def _brute_force(user: Block, item: Block) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a + b + A . B for all pairs, from E[form^2] by fourth moments written out."""
-    cov_u = user.cov if not user.factorised else torch.diag_embed(user.cov)
-    cov_z = item.cov if not item.factorised else torch.diag_embed(item.cov)
-    r = D - 1
-    second_u = cov_u + user.mean[:, :, None] * user.mean[:, None, :]
-    second_z = cov_z + item.mean[:, :, None] * item.mean[:, None, :]
-    mean = user.mean[:, None, r] + item.mean[None, :, r] + user.mean[:, :r] @ item.mean[:, :r].mT
-    square = torch.einsum("ikl,jkl->ij", second_u[:, :r, :r], second_z[:, :r, :r])
-    square += second_u[:, None, r, r] + second_z[None, :, r, r] + 2 * user.mean[:, None, r] * item.mean[None, :, r]
-    square += 2 * torch.einsum("ik,jk->ij", second_u[:, :r, r], item.mean[:, :r])
-    square += 2 * torch.einsum("ik,jk->ij", user.mean[:, :r], second_z[:, :r, r])
-    return mean, square - mean**2
 
 
 @FAMILIES
 @some
 @given(batches)
 def test_moments_are_those_of_brute_force(user_full, item_full, batch):
-    user, item = _block(len(batch.rows), user_full), _block(batch.n_cols, item_full)
-    means, variances = (x[batch.row, batch.col] for x in _brute_force(user, item))
+    user, item = random_block(len(batch.rows), user_full), random_block(batch.n_cols, item_full)
+    means, variances = (x[batch.row, batch.col] for x in brute_force(user, item))
     got_mean, got_variance = bilinear_moments(batch, user, item)
     torch.testing.assert_close(got_mean, means, atol=1e-10, rtol=1e-10)
     torch.testing.assert_close(got_variance, variances, atol=1e-10, rtol=1e-10)
@@ -53,10 +32,10 @@ def test_moments_are_those_of_brute_force(user_full, item_full, batch):
 
 @FAMILIES
 def test_moments_are_those_of_draws(user_full, item_full):
-    user, item = _block(1, user_full), _block(1, item_full)
+    user, item = random_block(1, user_full), random_block(1, item_full)
     draws = [_draws(block, 200_000) for block in (user, item)]
     form = (draws[0][:, :-1] * draws[1][:, :-1]).sum(-1) + draws[0][:, -1] + draws[1][:, -1]
-    mean, variance = _brute_force(user, item)
+    mean, variance = brute_force(user, item)
     assert abs(form.mean() - mean) < 4 * (variance / len(form)) ** 0.5
     torch.testing.assert_close(form.var(), variance[0, 0], rtol=0.05, atol=0)
 
@@ -69,7 +48,7 @@ def _draws(block: Block, n: int) -> Tensor:
 @FAMILIES
 def test_gradients_are_right(user_full, item_full):
     batch = _batch()
-    user, item = _block(3, user_full), _block(4, item_full)
+    user, item = random_block(3, user_full), random_block(4, item_full)
     leaves = tuple(x.requires_grad_() for x in (*user, *item))
 
     def error(*parts: Tensor) -> Tensor:
@@ -84,7 +63,7 @@ def test_gradients_are_right(user_full, item_full):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_a_shift_adds_to_the_bias(full):
-    block, by = _block(5, full), Block(torch.tensor(2.0), torch.tensor(0.5))
+    block, by = random_block(5, full), Block(torch.tensor(2.0), torch.tensor(0.5))
     moved = shifted(block, by)
     mean, variance = (x.diagonal(dim1=-2, dim2=-1) if x.ndim == 3 else x for x in moved)
     before = block.cov.diagonal(dim1=-2, dim2=-1) if full else block.cov

@@ -4,7 +4,7 @@ from functools import cache
 from typing import ClassVar
 
 import anndata as ad
-from platewise.data import simulate_ratings
+from platewise.data import mark, simulate_ratings
 from platewise.guides import MeanFieldNormal, RowBlockNormal
 from platewise.models import LatentFactor
 from platewise.testing.contract import ContractTests
@@ -46,6 +46,25 @@ class TestGivenScalesRowBlock(LatentFactorContract):
 
 
 class TestSampledLikelihood(TestLearnedScalesRowBlock):
+    options: ClassVar = {"likelihood": "sampled", "particles": 3}
+
+
+class ObservedZerosContract(LatentFactorContract):
+    make_model = staticmethod(lambda: LatentFactor(2, unstored="zero"))
+
+    def make_data(self) -> ad.AnnData:
+        return mark(ratings().copy(), unstored="zero")
+
+
+class TestObservedZerosMeanField(ObservedZerosContract):
+    make_guide = MeanFieldNormal
+
+
+class TestObservedZerosRowBlock(ObservedZerosContract):
+    make_guide = RowBlockNormal
+
+
+class TestObservedZerosSampled(TestObservedZerosRowBlock):
     options: ClassVar = {"likelihood": "sampled", "particles": 3}
 
 

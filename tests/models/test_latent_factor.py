@@ -45,7 +45,29 @@ def test_learned_scales_are_parameters_and_given_ones_are_not():
 
 def test_the_config_makes_the_same_model_again():
     given = {"rank": 3, "sigma": 0.8, "user_scale": [0.1, 0.2, 0.3, 0.4], "item_scale": None}
+    given |= {"mu_scale": 2.0, "unstored": "zero"}
     assert LatentFactor(**LatentFactor(**given).config).config == given
+
+
+def test_learned_scales_can_be_set_and_given_ones_cannot():
+    model = LatentFactor(2, user_scale=0.5, mu_scale=3.0).float()
+    assert model.learned == {"item", "noise"}
+    item = torch.tensor([0.1, 0.2, 0.3])
+    model.set_scales(item=item, noise=torch.tensor(0.7))
+    expected = {"mu": torch.tensor(3.0), "user": torch.full((3,), 0.5), "item": item, "noise": torch.tensor(0.7)}
+    torch.testing.assert_close(model.scales(), {name: x.float() for name, x in expected.items()})
+    assert not any(x.requires_grad for x in model.scales().values())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    with pytest.raises(
+        PlatewiseError, match=r"Expected scales that are learned, among \['item', 'noise'\], got \['user'\]"
+    ):
+        model.set_scales(user=item, noise=torch.tensor(0.1))
+    torch.testing.assert_close(model.sigma, torch.tensor(0.7, dtype=torch.float32))
+
+
+def test_the_grand_mean_has_the_scale_that_it_is_given():
+    for model, scale in ((LatentFactor(2), 100.0), (LatentFactor(2, mu_scale=5.0), 5.0)):
+        assert poutine.trace(model).get_trace(_batch()).nodes["mu"]["fn"].scale == scale
 
 
 def test_learned_scales_start_from_the_spread_of_the_ratings():
@@ -99,6 +121,9 @@ def _means(model, guide, batch) -> torch.Tensor:
         ({"rank": 2, "sigma": 0.0}, "Expected sigma positive and finite"),
         ({"rank": 2, "sigma": float("nan")}, "Expected sigma positive and finite"),
         ({"rank": 2, "user_scale": float("inf")}, "Expected user_scale positive and finite"),
+        ({"rank": 2, "mu_scale": 0.0}, "Expected mu_scale positive and finite, got 0.0"),
+        ({"rank": 2, "mu_scale": float("inf")}, "Expected mu_scale positive and finite, got inf"),
+        ({"rank": 2, "unstored": "gone"}, 'Expected unstored="missing" .* or "zero" .*, got \'gone\''),
         ({"rank": 2, "item_scale": [0.1, 0.2]}, r"item_scale .* of shape \(3,\), got \[0.1, 0.2\]"),
     ],
 )

@@ -1,0 +1,86 @@
+"""Between a model and a guide, and the numbers that exact updates work on: read at the start, written at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.errors import PlatewiseError
+from .affine import at_rest
+from .bound import GrandMean, Scales
+from .entries import Matrix
+from .factor_state import FactorState, floors_of
+from .moments import Moments, pack, packed_size, slices, sums_of, unpack
+from .protocols import Bilinear, HoldsBlocks
+
+
+def require_exact_updates(model: nn.Module, guide: nn.Module, algorithm: str) -> None:
+    """Check that a model and a guide have what exact updates need.
+
+    Raises:
+        PlatewiseError: If one does not.
+    """
+    for kind, module, protocol in (("model", model, Bilinear), ("guide", guide, HoldsBlocks)):
+        if not isinstance(module, protocol):
+            raise PlatewiseError(
+                f"Expected a {kind} with exact updates (LatentFactor; MeanFieldNormal or RowBlockNormal) for "
+                f"{algorithm}, got {type(module).__name__}. Fit it by svi."
+            )
+
+
+def read_state(model: Any, guide: Any, matrix: Matrix) -> FactorState:
+    """The state that a model and a guide are in; users are left to the first update, which needs the items alone."""
+    name_mu, _, name_item = model.factor_sites
+    mean, variance = (float(x) for x in guide.blocks(name_mu))
+    scales = _scales(model)
+    spread = matrix.spread or abs(matrix.centre) or 1.0
+    return FactorState(
+        matrix,
+        None,
+        read_blocks(guide, name_item, matrix.cols.n_rows),
+        GrandMean(mean - matrix.centre, variance, matrix.centre),
+        scales,
+        frozenset(model.learned),
+        floors_of(scales, spread),
+        guide.factorised,
+        at_rest(len(scales.user)),
+    )
+
+
+def write_state(state: FactorState, model: Any, guide: Any) -> None:
+    """Put a state's scales into the model and its blocks, which are settled, into the guide."""
+    name_mu, name_user, name_item = model.factor_sites
+    roots = {"user": state.scales.user.sqrt(), "item": state.scales.item.sqrt()}
+    roots["noise"] = torch.tensor(state.scales.noise, dtype=torch.float64).sqrt()
+    model.set_scales(**{name: roots[name] for name in state.learned})
+    mu = torch.tensor([[state.mu.mean + state.mu.centre, state.mu.variance]], dtype=torch.float64)
+    guide.set_blocks(name_mu, mu[:, :1], mu[:, 1:])
+    write_blocks(guide, name_item, state.items)
+    if state.users is not None:
+        write_blocks(guide, name_user, state.users)
+
+
+def read_blocks(guide: Any, site: str, n: int) -> Moments:
+    """A site's `n` blocks, slice by slice."""
+    mean = guide.blocks(site, slice(0, 1))[0]
+    d = mean.shape[1]
+    means, cov = mean.new_empty(n, d), mean.new_empty(n, d if guide.factorised else packed_size(d))
+    for at in slices(n, d):
+        means[at], spread = guide.blocks(site, at)
+        cov[at] = spread if guide.factorised else pack(spread)
+    return Moments(means, cov, sums_of(means, cov, guide.factorised), guide.factorised)
+
+
+def write_blocks(guide: Any, site: str, moments: Moments) -> None:
+    """Write a site's blocks, slice by slice."""
+    n, d = moments.mean.shape
+    for at in slices(n, d):
+        cov = moments.cov[at].double()
+        guide.set_blocks(site, moments.mean[at], cov if moments.factorised else unpack(cov, d), at)
+
+
+def _scales(model: Any) -> Scales:
+    variances: dict[str, Tensor] = {name: x.double().cpu() ** 2 for name, x in model.scales().items()}
+    return Scales(variances["user"], variances["item"], float(variances["noise"]), float(variances["mu"]))

@@ -1,0 +1,182 @@
+"""A bilinear Gaussian fit between updates: data, blocks, scales and grand mean, each update of one of them, the bound.
+
+Every update is the exact maximum of the bound over what it names, the rest held fixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from . import bound, transforms
+from .affine import Affine, Frame, at_rest
+from .bound import GrandMean, Residual, Scales
+from .entries import Entries, Matrix
+from .full_update import update_full
+from .moments import Moments, Sums
+from .row_update import Given, Half, update_rows
+
+NOISE_FLOOR = 1e-3  # least sigma, in standard deviations of the entries
+START = 0.3  # factors at the start, in prior standard deviations
+SCALE_FLOOR = 1e-10  # least prior variance of a component, in what it was at the start
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Least variances that learned scales may take."""
+
+    noise: float
+    user: Tensor
+    item: Tensor
+
+
+@dataclass
+class FactorState:
+    """Everything that updates read and change.
+
+    Attributes:
+        matrix: The data.
+        users: Blocks of the rows as they are stored; None before their first update.
+        items: Blocks of the columns as they are stored.
+        mu: Posterior of the grand mean as it is stored.
+        scales: Variances of the model.
+        learned: Which of "user", "item" and "noise" are learned.
+        floors: Least values of those.
+        factorised: Whether blocks are factorised.
+        frame: Where the priors speak of blocks, seen from where they are stored.
+        residual: What remains of the data; None before the first update.
+        trail: Means of the columns' stored blocks a sweep before; None where there are none.
+    """
+
+    matrix: Matrix
+    users: Moments | None
+    items: Moments
+    mu: GrandMean
+    scales: Scales
+    learned: frozenset[str]
+    floors: Floors
+    factorised: bool
+    frame: Frame
+    residual: Residual | None = None
+    trail: Tensor | None = None
+
+    def calm(self) -> None:
+        """A quiet start from draws of the prior: small factors, no biases, and all of the entries' spread to noise.
+
+        Early updates then find the strongest factors first, and do not fit the draws.
+        """
+        mean = START * self.items.mean
+        mean[:, -1] = 0
+        self.items = self.items.with_mean(mean)
+        if "noise" in self.learned and self.matrix.spread > 0:
+            self.scales = replace(self.scales, noise=self.matrix.spread**2)
+
+    def update_users(self) -> None:
+        """The rows' blocks, all at once: given the columns they do not depend on each other."""
+        half = self._half(self.matrix.rows, self.items, self.frame.users, self.scales.user)
+        self.residual = bound.residual_of(self.matrix, self.matrix.cols, self.items, half)
+        self.users = half.moments
+
+    def update_items(self) -> None:
+        """The columns' blocks."""
+        users = self._stored_users
+        half = self._half(self.matrix.cols, users, self.frame.items, self.scales.item)
+        self.residual = bound.residual_of(self.matrix, self.matrix.rows, users, half)
+        self.items = half.moments
+
+    def update_mean(self) -> None:
+        """The grand mean."""
+        self.mu = bound.best_mean(self._residual, self.mu, self.frame.gain, self.scales)
+
+    def update_scales(self) -> None:
+        """Prior variances of both sides, where learned."""
+        if "user" in self.learned:
+            self.scales = replace(self.scales, user=bound.best_variance(self.user_sums, self.floors.user))
+        if "item" in self.learned:
+            self.scales = replace(self.scales, item=bound.best_variance(self.item_sums, self.floors.item))
+
+    def update_noise(self) -> None:
+        """The noise, where learned."""
+        if "noise" in self.learned:
+            noise = bound.best_noise(self._residual, self.mu, self.floors.noise)
+            self.scales = replace(self.scales, noise=noise)
+
+    def translate(self) -> None:
+        """Means of factors into biases (not of factorised blocks), of biases into the grand mean."""
+        s = self.scales
+        if not self.factorised:
+            users, items = transforms.into_bias(self.user_sums, self.item_sums, s.user, s.item)
+            self._move(Frame(users, items))
+            items, users = transforms.into_bias(self.item_sums, self.user_sums, s.item, s.user)
+            self._move(Frame(users, items))
+        mean = self.mu.mean + self.mu.centre + self.frame.gain
+        self._move(transforms.into_mean(self.user_sums, self.item_sums, (s.user, s.item, s.mu), mean))
+
+    def rotate(self) -> None:
+        """Factors into the frame that is best for the bound; only blocks with covariances and learned scales."""
+        if self.factorised or not {"user", "item"} <= self.learned:
+            return
+        before, scales, frame = self.elbo(), self.scales, self.frame
+        self._move(transforms.rotation(self.user_sums, self.item_sums))
+        self.update_scales()
+        if not self.elbo() >= before:  # rounding, or scales at their floors
+            self.scales, self.frame = scales, frame
+
+    def extrapolate(self, momentum: float) -> None:
+        """Move the columns' means on in the direction of their last sweep; the next update of rows starts there.
+
+        No update of a block: the bound may fall, and the sweep that begins so has to be judged by it.
+        """
+        before = self.items
+        if self.trail is not None:
+            self.items = before.with_mean(before.mean + momentum * (before.mean - self.trail))
+        self.trail = before.mean
+
+    def settle(self) -> None:
+        """Store blocks and grand mean in the frame of the priors."""
+        if self.users is not None:
+            self.users = self.frame.users.of(self.users)
+            self.residual = self._residual.shifted(self.frame.gain)
+        self.items = self.frame.items.of(self.items)
+        self.trail = None if self.trail is None else self.frame.items.of_means(self.trail)
+        self.mu = replace(self.mu, mean=self.mu.mean + self.frame.gain)
+        self.frame = at_rest(len(self.scales.user))
+
+    def elbo(self) -> float:
+        """The bound, in nats."""
+        return bound.elbo(self._residual, self.user_sums, self.item_sums, self.mu, self.frame.gain, self.scales)
+
+    @property
+    def user_sums(self) -> Sums:
+        """Sums over the rows' blocks, in the frame of the priors."""
+        return self.frame.users.of_sums(self._stored_users.sums)
+
+    @property
+    def item_sums(self) -> Sums:
+        """Sums over the columns' blocks, in the frame of the priors."""
+        return self.frame.items.of_sums(self.items.sums)
+
+    def _half(self, entries: Entries, columns: Moments, own: Affine, variance: Tensor) -> Half:
+        update = update_full if self.matrix.full else update_rows
+        precision, pull = (x.to(columns.mean.device) for x in own.prior(variance))
+        given = Given(precision, pull, 1 / self.scales.noise, self.mu.mean)
+        return update(entries, columns, given, self.factorised)
+
+    def _move(self, move: Frame) -> None:
+        self.frame = move.after(self.frame)
+
+    @property
+    def _stored_users(self) -> Moments:
+        assert self.users is not None, "update_users comes first"
+        return self.users
+
+    @property
+    def _residual(self) -> Residual:
+        assert self.residual is not None, "update_users comes first"
+        return self.residual
+
+
+def floors_of(scales: Scales, spread: float) -> Floors:
+    """Floors from the scales at the start, and the standard deviation of the entries."""
+    return Floors((NOISE_FLOOR * spread) ** 2, SCALE_FLOOR * scales.user, SCALE_FLOOR * scales.item)

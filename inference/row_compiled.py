@@ -1,0 +1,71 @@
+"""Sums and posteriors of ranges of rows on the CPU: the kernel of `row_kernel`, on tensors that share its memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import row_kernel as kernel
+from . import row_solver
+from .entries import Entries
+from .moments import Moments, packed_size
+from .parallel import in_parallel, ranges
+
+TABLE_ROWS = 4096  # written by one thread at a time
+
+
+class CompiledRows:
+    """The table of what each column adds to its rows, and sums over it.
+
+    Args:
+        columns: Moments of the columns' blocks.
+    """
+
+    def __init__(self, columns: Moments) -> None:
+        mean, cov = columns.mean.numpy(), columns.cov.numpy()
+        n, self.d = mean.shape
+        self.p = packed_size(self.d)
+        shapes = ((kernel.panels(width), n, kernel.WIDTH) for width in (self.p + self.d, self.d))
+        self.table, self.linear = (np.empty(shape, mean.dtype) for shape in shapes)
+        in_parallel(
+            lambda at: kernel.tabulate(mean, cov, columns.factorised, *at, self.table, self.linear),
+            ranges(n, TABLE_ROWS),
+        )
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory that sums of one row take."""
+        return 8 * kernel.WIDTH * (len(self.table) + len(self.linear))
+
+    def sums(self, entries: Entries, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64."""
+        arrays = (entries.indptr.numpy(), entries.col.numpy(), entries.value.numpy())
+        found = []
+        for weighted, table in ((False, self.table), (True, self.linear)):
+            out = np.zeros((last - first, len(table) * kernel.WIDTH))
+            kernel.accumulate(*arrays, weighted, table, first, last, out)
+            found.append(out)
+        plain, linear = found
+        rhs = linear[:, : self.d] - plain[:, self.p : self.p + self.d]
+        return torch.from_numpy(plain[:, : self.p]), torch.from_numpy(rhs)
+
+
+def solve_compiled(
+    gram: Tensor,
+    rhs: Tensor,
+    prior: Tensor,
+    pull: Tensor,
+    tau: float,
+    mu: float,
+    mean: Tensor,
+    cov: Tensor,
+    factorised: bool,
+) -> Tensor:
+    """Write rows' posteriors into `mean` and `cov`; return their sums (see `row_solver.solve`)."""
+    d = rhs.shape[1]
+    sums = np.zeros(packed_size(d) + d + 3)
+    tiny = torch.finfo(mean.dtype).eps
+    arrays = (x.numpy() for x in (gram, rhs, prior, pull))
+    row_solver.solve(*arrays, tau, mu, tiny, factorised, mean.numpy(), cov.numpy(), sums)
+    return torch.from_numpy(sums)
