@@ -6,7 +6,7 @@ A subclass says how many numbers describe a block, turns them into a distributio
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from . import kl as kl  # registers the divergence of a block from its prior
 from .prior_means import PriorMeans
 from .row_table import SiteTable, Start
 
+Recompute = Callable[[RowBatch], tuple[Tensor, Tensor]]
+
 INITIAL_SCALE = 0.3  # of q at the start, in prior standard deviations
 
 
@@ -35,17 +37,23 @@ class NormalGuide(nn.Module, ABC):
     distributions; having it says that they are independent, which closed forms rely on. `blocks` and `set_blocks` read
     and write their moments.
 
+    Args:
+        hold_rows: Whether blocks of rows are kept in a table. If not, `recompute` finds them from a batch's entries.
+
     Attributes:
+        recompute: Means and covariances (or variances) of a batch's blocks of rows; set by the algorithm that fits.
         factorised: Whether the components of a block are independent: it is then described by variances, and by
             covariances otherwise.
     """
 
     factorised: bool
 
-    def __init__(self) -> None:
+    def __init__(self, hold_rows: bool = True) -> None:
         super().__init__()
         self.tables = nn.ModuleDict()
-        self.config: dict[str, Any] = {}
+        self.hold_rows = hold_rows
+        self.recompute: Recompute | None = None
+        self.config: dict[str, Any] = {} if hold_rows else {"hold_rows": False}
 
     @abstractmethod
     def width(self, d: int) -> int:
@@ -79,7 +87,8 @@ class NormalGuide(nn.Module, ABC):
             trace = poutine.trace(model).get_trace(batch)
         for name, site in latent_sites(trace).items():
             table = SiteTable(name, site, plate_of(site, trace, batch), batch, (starts or {}).get(name))
-            raw = torch.zeros(table.n, self.width(table.d) if table.event_shape else 2)
+            held = table.n if self.hold_rows or table.plate != "rows" else 0
+            raw = torch.zeros(held, self.width(table.d) if table.event_shape else 2)
             if table.event_shape:  # vectors start at a draw from the prior, to break symmetries; scalars at its mean
                 raw[:, : table.d].normal_()
             table.allocate(raw)
@@ -93,12 +102,12 @@ class NormalGuide(nn.Module, ABC):
         """Number of elements of a site without constraint: of its plates together, one if it is global."""
         return self._unconstrained(site).n
 
-    def blocks(self, site: str, at: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def blocks(self, site: str, at: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
         """Moments of some elements of a site.
 
         Args:
             site: A site without constraint.
-            at: Which elements of its plates, flattened; a global site has one.
+            at: Which elements of its plates, flattened, as a range or by index; a global site has one.
 
         Returns:
             Means (k, d), and covariances (k, d, d); where the guide is factorised or elements are scalars, variances
@@ -152,6 +161,17 @@ class NormalGuide(nn.Module, ABC):
                 values[table.name] = pyro.sample(table.name, self._distribution(table, batch))
         return values
 
+    def _recomputed(self, table: SiteTable, batch: RowBatch) -> Tensor:
+        """Parameters of the batch's blocks, from its entries."""
+        if self.recompute is None:
+            raise PlatewiseError(
+                f"Expected a way to recompute the blocks of {table.name!r}, which this guide does not hold, got none. "
+                "Fit it by natural_gradient, or make it with hold_rows=True."
+            )
+        table.require_size(batch)
+        mean, cov = self.recompute(batch)
+        return self.raw_of(mean, cov, table.loc, table.unit)
+
     def _tables(self) -> list[SiteTable]:
         return [table for table in self.tables.values() if isinstance(table, SiteTable)]
 
@@ -169,7 +189,7 @@ class NormalGuide(nn.Module, ABC):
         return tables[site]
 
     def _distribution(self, table: SiteTable, batch: RowBatch) -> Distribution:
-        raw = table.raw(batch)
+        raw = table.raw(batch) if self.hold_rows or table.plate != "rows" else self._recomputed(table, batch)
         if table.event_shape:
             return table.shaped(self.block(raw, table.loc, table.unit))
         loc, unit = table.loc[..., 0], table.unit[..., 0]

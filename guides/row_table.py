@@ -67,11 +67,9 @@ class SiteTable(nn.Module):
 
     def raw(self, batch: RowBatch) -> Float[Tensor, "... width"]:
         """Parameters of the batch's elements, one axis for each plate."""
+        self.require_size(batch)
         if self.plate == "rows":
-            self._refuse_other_size(batch.n_rows)
             return self.table(batch.rows)
-        if self.plate == "cols":
-            self._refuse_other_size(batch.n_cols)
         return self.dense.reshape(*self.batch_shape, self.dense.shape[-1])
 
     @property
@@ -80,7 +78,7 @@ class SiteTable(nn.Module):
         weight: Tensor = self.table.weight if self.plate == "rows" else self.dense
         return weight
 
-    def origin(self, at: slice) -> Start:
+    def origin(self, at: slice | Tensor) -> Start:
         """`loc` and `unit` of some elements, (k, d) each."""
         loc, unit = (x.reshape(-1, self.d).expand(self.n, self.d)[at] for x in (self.loc, self.unit))
         return loc, unit
@@ -107,8 +105,16 @@ class SiteTable(nn.Module):
             transforms.append(self.bijection)
         return TransformedDistribution(base, transforms) if transforms else base
 
-    def _refuse_other_size(self, size: int) -> None:
+    def require_size(self, batch: RowBatch) -> None:
+        """Check that a batch is of a matrix of the size that the site was made for.
+
+        Raises:
+            PlatewiseError: If it is not.
+        """
+        if self.plate not in ("rows", "cols"):
+            return
         made_for = self.n if self.plate == "rows" else self.batch_shape[-1]
+        size = batch.n_rows if self.plate == "rows" else batch.n_cols
         if made_for != size:
             raise PlatewiseError(
                 f"Expected a matrix with {made_for} {self.plate}, for which the guide was made, got one with {size}. "

@@ -165,13 +165,7 @@ def step(state: State) -> float:
 def _sweep(factors: FactorState, accelerate: bool) -> float:
     factors.update_users()
     factors.update_items()
-    factors.update_mean()
-    factors.update_scales()
-    factors.update_noise()
-    if accelerate:
-        factors.translate()
-        factors.update_scales()
-        factors.rotate()
+    factors.finish_sweep(accelerate)
     return factors.elbo()
 
 

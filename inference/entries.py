@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..data.batches import RowBatch
 from ..data.loader import RowLoader, Rows
 from ..data.sparse import csr_tensor
 
@@ -102,6 +103,30 @@ class Matrix:
         """Standard deviation of the observed entries."""
         mean = self.sum / self.n_entries
         return max(self.square / self.n_entries - mean**2, 0.0) ** 0.5
+
+
+def batch_matrix(batch: RowBatch, centre: float) -> Matrix:
+    """A batch's rows by rows and by columns."""
+    rows = entries_of_batch(batch, centre=centre)
+    square = float(rows.value.double().square().sum())
+    return Matrix(rows, rows.transposed(), False, centre, square)
+
+
+def entries_of_batch(
+    batch: RowBatch, col: Tensor | None = None, n_cols: int | None = None, centre: float = 0.0
+) -> Entries:
+    """A batch's entries, columns in order.
+
+    Args:
+        batch: The batch.
+        col: The entries' columns, if they are numbered otherwise.
+        n_cols: How many there are then.
+        centre: Taken off every value.
+    """
+    arrays = (batch.value - centre, (batch.col if col is None else col).int(), batch.crow.int())
+    size = (len(batch.rows), n_cols or batch.n_cols)
+    csr = sp.csr_matrix(tuple(x.cpu().numpy() for x in arrays), size)
+    return entries_of(csr, size[1]).to(batch.value.device)
 
 
 def matrix_of(source: Rows, full: bool, device: torch.device | str, dtype: torch.dtype) -> Matrix:

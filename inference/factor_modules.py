@@ -34,12 +34,12 @@ def read_state(model: Any, guide: Any, matrix: Matrix) -> FactorState:
     """The state that a model and a guide are in; users are left to the first update, which needs the items alone."""
     name_mu, _, name_item = model.factor_sites
     mean, variance = (float(x) for x in guide.blocks(name_mu))
-    scales = _scales(model)
+    scales = scales_of(model)
     spread = matrix.spread or abs(matrix.centre) or 1.0
     return FactorState(
         matrix,
         None,
-        read_blocks(guide, name_item, matrix.cols.n_rows),
+        read_blocks(guide, name_item, slice(0, matrix.cols.n_rows)),
         GrandMean(mean - matrix.centre, variance, matrix.centre),
         scales,
         frozenset(model.learned),
@@ -58,29 +58,33 @@ def write_state(state: FactorState, model: Any, guide: Any) -> None:
     mu = torch.tensor([[state.mu.mean + state.mu.centre, state.mu.variance]], dtype=torch.float64)
     guide.set_blocks(name_mu, mu[:, :1], mu[:, 1:])
     write_blocks(guide, name_item, state.items)
-    if state.users is not None:
+    if state.users is not None and guide.hold_rows:
         write_blocks(guide, name_user, state.users)
 
 
-def read_blocks(guide: Any, site: str, n: int) -> Moments:
-    """A site's `n` blocks, slice by slice."""
+def read_blocks(guide: Any, site: str, at: slice | Tensor) -> Moments:
+    """Some of a site's blocks, part by part: a range of them, or those of the given indices."""
+    n = at.stop - at.start if isinstance(at, slice) else len(at)
     mean = guide.blocks(site, slice(0, 1))[0]
     d = mean.shape[1]
     means, cov = mean.new_empty(n, d), mean.new_empty(n, d if guide.factorised else packed_size(d))
-    for at in slices(n, d):
-        means[at], spread = guide.blocks(site, at)
-        cov[at] = spread if guide.factorised else pack(spread)
+    for part in slices(n, d):
+        here = slice(at.start + part.start, at.start + part.stop) if isinstance(at, slice) else at[part]
+        means[part], spread = guide.blocks(site, here)
+        cov[part] = spread if guide.factorised else pack(spread)
     return Moments(means, cov, sums_of(means, cov, guide.factorised), guide.factorised)
 
 
-def write_blocks(guide: Any, site: str, moments: Moments) -> None:
-    """Write a site's blocks, slice by slice."""
+def write_blocks(guide: Any, site: str, moments: Moments, first: int = 0) -> None:
+    """Write a site's blocks from the `first` on, slice by slice."""
     n, d = moments.mean.shape
     for at in slices(n, d):
         cov = moments.cov[at].double()
-        guide.set_blocks(site, moments.mean[at], cov if moments.factorised else unpack(cov, d), at)
+        there = slice(first + at.start, first + at.stop)
+        guide.set_blocks(site, moments.mean[at], cov if moments.factorised else unpack(cov, d), there)
 
 
-def _scales(model: Any) -> Scales:
+def scales_of(model: Any) -> Scales:
+    """A model's variances."""
     variances: dict[str, Tensor] = {name: x.double().cpu() ** 2 for name, x in model.scales().items()}
     return Scales(variances["user"], variances["item"], float(variances["noise"]), float(variances["mu"]))

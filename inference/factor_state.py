@@ -15,7 +15,7 @@ from .bound import GrandMean, Residual, Scales
 from .entries import Entries, Matrix
 from .full_update import update_full
 from .moments import Moments, Sums
-from .row_update import Given, Half, update_rows
+from .row_update import Given, Half, table_of, update_rows
 
 NOISE_FLOOR = 1e-3  # least sigma, in standard deviations of the entries
 START = 0.3  # factors at the start, in prior standard deviations
@@ -123,6 +123,16 @@ class FactorState:
         if not self.elbo() >= before:  # rounding, or scales at their floors
             self.scales, self.frame = scales, frame
 
+    def finish_sweep(self, accelerate: bool = True) -> None:
+        """Grand mean, scales and noise, then the moves that leave every prediction as it is."""
+        self.update_mean()
+        self.update_scales()
+        self.update_noise()
+        if accelerate:
+            self.translate()
+            self.update_scales()
+            self.rotate()
+
     def extrapolate(self, momentum: float) -> None:
         """Move the columns' means on in the direction of their last sweep; the next update of rows starts there.
 
@@ -157,11 +167,19 @@ class FactorState:
         """Sums over the columns' blocks, in the frame of the priors."""
         return self.frame.items.of_sums(self.items.sums)
 
+    def given_items(self) -> Given:
+        """What an update of the columns' blocks holds fixed."""
+        return self._given(self.frame.items, self.scales.item)
+
     def _half(self, entries: Entries, columns: Moments, own: Affine, variance: Tensor) -> Half:
-        update = update_full if self.matrix.full else update_rows
-        precision, pull = (x.to(columns.mean.device) for x in own.prior(variance))
-        given = Given(precision, pull, 1 / self.scales.noise, self.mu.mean)
-        return update(entries, columns, given, self.factorised)
+        given = self._given(own, variance)
+        if self.matrix.full:
+            return update_full(entries, columns, given, self.factorised)
+        return update_rows(entries, table_of(columns), given, columns.mean, self.factorised)
+
+    def _given(self, own: Affine, variance: Tensor) -> Given:
+        precision, pull = (x.to(self.items.mean.device) for x in own.prior(variance))
+        return Given(precision, pull, 1 / self.scales.noise, self.mu.mean)
 
     def _move(self, move: Frame) -> None:
         self.frame = move.after(self.frame)

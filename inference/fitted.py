@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ class Fitted:
     covariates: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     data: ad.AnnData | Path | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        guide: Any = self.guide
+        if not getattr(guide, "hold_rows", True):
+            from .fold_in import fold_rows  # compiled code, needed by such guides alone
+
+            guide.recompute = partial(fold_rows, self.model, guide)
 
     @property
     def n_rows(self) -> int:

@@ -86,8 +86,9 @@ class HoldsBlocks(Protocol):
     """A guide of independent normal blocks that can be read and written."""
 
     factorised: bool  # whether the components of a block are independent
+    hold_rows: bool  # whether it has a table of the rows' blocks
 
-    def blocks(self, site: str, at: slice = ...) -> tuple[Tensor, Tensor]:
+    def blocks(self, site: str, at: slice | Tensor = ...) -> tuple[Tensor, Tensor]:
         """Means (k, d) and covariances (k, d, d), or variances (k, d), of some of a site's blocks."""
 
     def set_blocks(self, site: str, mean: Tensor, cov: Tensor, at: slice = ...) -> None:

@@ -7,7 +7,8 @@ Rows come in ranges whose sums take at most `SUMS_BYTES` on each thread, so peak
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .entries import Entries
 from .moments import Moments, Sums, packed_size, unpack
-from .parallel import in_parallel, ranges
+from .parallel import Range, in_parallel, ranges
 from .row_batched import BatchedRows, solve_batched
 
 SUMS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of one range of rows
@@ -53,56 +54,83 @@ class Half(NamedTuple):
     total: float
 
 
-def table_of(columns: Moments) -> BatchedRows:
+class Table(Protocol):
+    """What each column adds to its rows."""
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory that sums of one row take."""
+
+    def sums(self, entries: Entries, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64."""
+
+
+def table_of(columns: Moments) -> Table:
     """The table of what columns add to their rows: of the compiled kernel on the CPU, of tensors elsewhere."""
     if columns.mean.device.type == "cpu":
         from .row_compiled import CompiledRows
 
-        return CompiledRows(columns)  # type: ignore[return-value]
+        return CompiledRows(columns)
     return BatchedRows(columns)
 
 
-def update_rows(entries: Entries, columns: Moments, given: Given, factorised: bool) -> Half:
+def update_rows(entries: Entries, table: Table, given: Given, like: Tensor, factorised: bool) -> Half:
     """Blocks of all rows of a matrix with missing entries.
 
     Args:
         entries: The matrix by rows.
-        columns: Blocks of its columns, bias last.
+        table: What its columns add.
         given: What is held fixed.
+        like: A tensor of the blocks' device and dtype.
         factorised: Whether blocks are factorised.
     """
-    table, n, d = table_of(columns), entries.n_rows, columns.mean.shape[1]
-    mean = columns.mean.new_empty(n, d)
-    cov = columns.mean.new_empty(n, d if factorised else packed_size(d))
+    ranges = row_ranges(entries.n_rows, table.bytes_per_row, like.device)
+    return _solved(lambda at: table.sums(entries, *at), ranges, given, like, factorised)
 
-    def update(at: tuple[int, int]) -> Tensor:
+
+def add_sums(entries: Entries, table: Table, gram: Tensor, rhs: Tensor, weight: float) -> None:
+    """Add to `gram` (n, p) and `rhs` (n, d) the weighted sums of all rows over their columns."""
+
+    def add(at: Range) -> None:
+        for into, found in zip((gram, rhs), table.sums(entries, *at), strict=True):
+            into[slice(*at)].add_(found, alpha=weight)
+
+    in_parallel(add, row_ranges(entries.n_rows, table.bytes_per_row, gram.device))
+
+
+def solve_rows(gram: Tensor, rhs: Tensor, given: Given, like: Tensor, factorised: bool) -> Half:
+    """Blocks of all rows from their sums."""
+    ranges = row_ranges(len(gram), 8 * gram.shape[1], like.device)
+    return _solved(lambda at: (gram[slice(*at)], rhs[slice(*at)]), ranges, given, like, factorised)
+
+
+def _solved(
+    sums: Callable[[Range], tuple[Tensor, Tensor]], ranges: list[Range], given: Given, like: Tensor, factorised: bool
+) -> Half:
+    n, d = ranges[-1][1], len(given.pull)
+    mean, cov = like.new_empty(n, d), like.new_empty(n, d if factorised else packed_size(d))
+    solver = _solver(like.device)
+
+    def solve(at: Range) -> Tensor:
         here = slice(*at)
-        return solve(*table.sums(entries, *at), given, mean[here], cov[here], factorised)
+        return solver(*sums(at), *given, mean[here], cov[here], factorised)
 
-    parts = in_parallel(update, row_ranges(n, table.bytes_per_row, mean.device))
-    return half_of(mean, cov, torch.stack(parts).sum(0), factorised)
-
-
-def solve(gram: Tensor, rhs: Tensor, given: Given, mean: Tensor, cov: Tensor, factorised: bool) -> Tensor:
-    """Write the posteriors of rows with these sums; return sums over them (see `row_solver.solve`)."""
-    if mean.device.type == "cpu":
-        from .row_compiled import solve_compiled as solver
-    else:
-        solver = solve_batched
-    return solver(gram, rhs, *given, mean, cov, factorised)
+    total = torch.stack(in_parallel(solve, ranges)).sum(0).cpu()
+    p = packed_size(d)
+    logdet, error, fit = total[p + d :].tolist()
+    second = unpack(total[None, :p], d)[0]
+    return Half(Moments(mean, cov, Sums(n, total[p : p + d], second, logdet), factorised), error, fit)
 
 
-def row_ranges(n: int, bytes_per_row: int, device: torch.device) -> list[tuple[int, int]]:
+def _solver(device: torch.device) -> Callable[..., Tensor]:
+    if device.type == "cpu":
+        from .row_compiled import solve_compiled
+
+        return solve_compiled
+    return solve_batched
+
+
+def row_ranges(n: int, bytes_per_row: int, device: torch.device) -> list[Range]:
     """Ranges of rows that bound memory; the same whatever the number of threads."""
     most = min(SUMS_BYTES[device.type] // bytes_per_row, math.ceil(n / MOST_ROWS))
     return ranges(n, max(most // ROUND * ROUND, ROUND))
-
-
-def half_of(mean: Tensor, cov: Tensor, sums: Tensor, factorised: bool) -> Half:
-    """Blocks with the sums that a solver returned."""
-    n, d = mean.shape
-    p = packed_size(d)
-    sums = sums.cpu()
-    logdet, error, total = sums[p + d :].tolist()
-    second = unpack(sums[None, :p], d)[0]
-    return Half(Moments(mean, cov, Sums(n, sums[p : p + d], second, logdet), factorised), error, total)

@@ -92,6 +92,8 @@ def reading(
             and there are none.
     """
     rows = RowCovariates(fitted, covariates)
+    if data is None and not getattr(fitted.guide, "hold_rows", True):
+        data = fitted.data
     training = None if data is None else training_matrix(fitted, data)
     with (
         _evaluation_mode(fitted),
