@@ -16,7 +16,7 @@ from platewise.models import LatentFactor
 from scipy.sparse import csr_matrix
 
 GUIDES = {"mean-field": MeanFieldNormal, "row-block": RowBlockNormal}
-SHORTEST = {"coordinate_ascent": {"sweeps": 2}, "natural_gradient": {"passes": 1}, "svi": {"epochs": 1}}
+SHORTEST = {"coordinate_ascent": {"sweeps": 2}, "natural_gradient": {"passes": 2}, "svi": {"epochs": 1}}
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def solve_batched(
     lower = _factor(precision, torch.finfo(mean.dtype).eps)
     inverse = torch.linalg.solve_triangular(lower, torch.eye(d).to(lower).expand_as(lower), upper=False)
     sigma = inverse.mT @ inverse
-    found = (sigma @ (tau * around + pull)[:, :, None])[:, :, 0]
+    found = (inverse.mT @ (inverse @ (tau * around + pull)[:, :, None]))[:, :, 0]
     if factorised:
         sigma = torch.diag_embed(1 / precision.diagonal(dim1=1, dim2=2))
         logdet = sigma.diagonal(dim1=1, dim2=2).log().sum()

@@ -9,7 +9,7 @@ lock, each on a range of rows:
 2. `accumulate` sums the table over each row's columns. The table is stored by panels of `WIDTH` numbers and read in
    tiles of columns, so that the piece in hand stays in the second-level cache; sums of at most a tile's entries are
    taken in the table's precision, and added up in float64.
-3. `row_solver.solve` factorises some rows side by side, one to each lane of a vector, in float64.
+3. `row_solver.solve` factorises row after row, in float64.
 
 The floor of a half sweep, with e entries and n rows: e (p + 2 d) additions, each with a number read from a table of
 m (p + 2 d) numbers that does not fit the nearest cache, and n d^3 / 2 multiply-adds (factor, inverse, product: d^3 / 6

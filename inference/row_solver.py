@@ -1,7 +1,7 @@
-"""Posteriors of many rows from their sums, compiled for the CPU: Cholesky factors of `LANES` rows side by side.
+"""Posteriors of many rows from their sums, compiled for the CPU: small Cholesky factorisations, in float64.
 
-Arrays hold a number of each of the rows where one row's loop would hold one number, so that every operation is on a
-whole vector of the processor, whatever the rank. All in float64.
+All three steps add multiples of rows to a row, four at a time, so that every inner loop runs along memory and each
+number written is read from four.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from .compiled import Array, compiled
-
-LANES = 8  # float64 lanes of a 512-bit vector
 
 
 @compiled
@@ -45,127 +43,126 @@ def solve(
     """
     n, d = rhs.shape
     p = d * (d + 1) // 2
-    a, x, h, u = np.empty((p, LANES)), np.empty((p, LANES)), np.empty((d, LANES)), np.empty((d, LANES))
-    part, logdet = np.empty(LANES), np.empty(LANES)
-    for start in range(0, n, LANES):
-        live = min(LANES, n - start)
-        for v in range(LANES):
-            i = start + min(v, live - 1)
-            for k in range(d):
-                h[k, v] = tau * (rhs[i, k] - mu * gram[i, p - d + k]) + pull[k]
-                for j in range(k + 1):
-                    a[k * (k + 1) // 2 + j, v] = tau * gram[i, k * (k + 1) // 2 + j] + prior[k, j]
+    a, x, u, h = np.zeros((d, d)), np.zeros((d, d)), np.empty(d), np.empty(d)
+    for row in range(n):
+        for i in range(d):
+            h[i] = tau * (rhs[row, i] - mu * gram[row, p - d + i]) + pull[i]
+            for j in range(i + 1):
+                a[j, i] = tau * gram[row, i * (i + 1) // 2 + j] + prior[j, i]
+            x[i, i] = 1 / a[i, i]
         if factorised:
-            for k in range(d):
-                for v in range(live):
-                    cov[start + v, k] = 1 / a[k * (k + 1) // 2 + k, v]
-        _factor(a, d, tiny, logdet, part)
-        _invert(a, d, x, part)
-        _gram(x, d, a, part)
-        _times(a, h, u, part)
-        for v in range(live):
-            for k in range(d):
-                mean[start + v, k] = u[k, v]
-            if not factorised:
-                for k in range(p):
-                    cov[start + v, k] = a[k, v]
-            _add(gram[start + v], rhs[start + v], u[:, v], a[:, v], cov[start + v], logdet[v], factorised, sums)
+            for i in range(d):
+                cov[row, i] = x[i, i]
+        logdet = _factor(a, tiny)
+        _invert(a, x)
+        _solve(x, h, u)
+        if factorised:
+            x[:] = 0
+            logdet = 0.0
+            for i in range(d):
+                x[i, i] = cov[row, i]
+                logdet += np.log(x[i, i])
+        else:
+            _square(x, a)
+            a, x = x, a
+            for i in range(d):
+                cov[row, i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] = x[i, : i + 1]
+        for i in range(d):
+            mean[row, i] = u[i]
+        _add(gram[row], rhs[row], u, x, logdet, sums)
 
 
 @compiled
-def _factor(a: Array, d: int, tiny: float, logdet: Array, part: Array) -> None:
-    """Cholesky factors in place, with the inverses of their diagonals; minus the log determinants."""
-    logdet[:] = 0
+def _factor(a: Array, tiny: float) -> float:
+    """Upper factors U, U'U = a, in place of a's upper half; minus the log determinant of a."""
+    d, logdet = len(a), 0.0
     for i in range(d):
-        row = i * (i + 1) // 2
-        for j in range(i + 1):
-            other = j * (j + 1) // 2
-            for v in range(LANES):
-                part[v] = a[row + j, v]
-            for k in range(j):
-                for v in range(LANES):
-                    part[v] -= a[row + k, v] * a[other + k, v]
-            if j < i:
-                for v in range(LANES):
-                    a[row + j, v] = part[v] * a[other + j, v]
-        for v in range(LANES):
-            pivot = max(part[v], tiny * a[row + i, v])
-            logdet[v] -= np.log(pivot)
-            a[row + i, v] = 1 / np.sqrt(pivot)
+        full, k = a[i, i], 0
+        while k + 4 <= i:
+            s, t, u, v = a[k, i], a[k + 1, i], a[k + 2, i], a[k + 3, i]
+            for j in range(i, d):
+                a[i, j] -= (s * a[k, j] + t * a[k + 1, j]) + (u * a[k + 2, j] + v * a[k + 3, j])
+            k += 4
+        while k < i:
+            s = a[k, i]
+            for j in range(i, d):
+                a[i, j] -= s * a[k, j]
+            k += 1
+        a[i, i] = max(a[i, i], tiny * full)
+        logdet -= np.log(a[i, i])
+        scale = 1 / np.sqrt(a[i, i])
+        for j in range(i, d):
+            a[i, j] *= scale
+    return logdet
 
 
 @compiled
-def _invert(a: Array, d: int, x: Array, part: Array) -> None:
-    """Inverses of triangular factors that come with inverse diagonals."""
-    for i in range(d):
-        row = i * (i + 1) // 2
-        for v in range(LANES):
-            x[row + i, v] = a[row + i, v]
+def _invert(a: Array, x: Array) -> None:
+    """Lower inverses X of U', row by row."""
+    for i in range(len(a)):
+        x[i] = 0
+        scale, k = 1 / a[i, i], 0
+        while k + 4 <= i:
+            s, t, u, v = a[k, i], a[k + 1, i], a[k + 2, i], a[k + 3, i]
+            for j in range(k + 4):
+                x[i, j] -= (s * x[k, j] + t * x[k + 1, j]) + (u * x[k + 2, j] + v * x[k + 3, j])
+            k += 4
+        while k < i:
+            s = a[k, i]
+            for j in range(k + 1):
+                x[i, j] -= s * x[k, j]
+            k += 1
         for j in range(i):
-            part[:] = 0
-            for k in range(j, i):
-                for v in range(LANES):
-                    part[v] += a[row + k, v] * x[k * (k + 1) // 2 + j, v]
-            for v in range(LANES):
-                x[row + j, v] = -part[v] * a[row + i, v]
+            x[i, j] *= scale
+        x[i, i] = scale
 
 
 @compiled
-def _gram(x: Array, d: int, out: Array, part: Array) -> None:
-    """X' X of triangular matrices, packed."""
-    for i in range(d):
-        for j in range(i + 1):
-            part[:] = 0
-            for k in range(i, d):
-                row = k * (k + 1) // 2
-                for v in range(LANES):
-                    part[v] += x[row + i, v] * x[row + j, v]
-            for v in range(LANES):
-                out[i * (i + 1) // 2 + j, v] = part[v]
-
-
-@compiled
-def _times(a: Array, h: Array, out: Array, part: Array) -> None:
-    """Packed symmetric matrices times vectors."""
+def _solve(x: Array, h: Array, out: Array) -> None:
+    """X' X h."""
+    out[:] = 0
     for i in range(len(h)):
-        part[:] = 0
-        for j in range(len(h)):
-            k = i * (i + 1) // 2 + j if j <= i else j * (j + 1) // 2 + i
-            for v in range(LANES):
-                part[v] += a[k, v] * h[j, v]
-        for v in range(LANES):
-            out[i, v] = part[v]
+        part = 0.0
+        for j in range(i + 1):
+            part += x[i, j] * h[j]
+        for j in range(i + 1):
+            out[j] += part * x[i, j]
 
 
 @compiled
-def _add(
-    gram: Array,
-    rhs: Array,
-    u: Array,
-    full: Array,
-    cov: Array,
-    logdet: float,
-    factorised: bool,
-    sums: Array,
-) -> None:
+def _square(x: Array, out: Array) -> None:
+    """The lower half of X' X."""
+    d = len(x)
+    for i in range(d):
+        k = i
+        out[i, : i + 1] = 0
+        while k + 4 <= d:
+            s, t, u, v = x[k, i], x[k + 1, i], x[k + 2, i], x[k + 3, i]
+            for j in range(i + 1):
+                out[i, j] += (s * x[k, j] + t * x[k + 1, j]) + (u * x[k + 2, j] + v * x[k + 3, j])
+            k += 4
+        while k < d:
+            s = x[k, i]
+            for j in range(i + 1):
+                out[i, j] += s * x[k, j]
+            k += 1
+
+
+@compiled
+def _add(gram: Array, rhs: Array, u: Array, cov: Array, logdet: float, sums: Array) -> None:
     """Add one row to the sums."""
     d = len(rhs)
     p = d * (d + 1) // 2
     error, total = 0.0, 0.0
-    for k in range(d):
-        row = k * (k + 1) // 2
-        for i in range(k + 1):
-            second = u[k] * u[i]
-            if not factorised:
-                second += full[row + i]
-            elif k == i:
-                second += cov[k]
-                logdet = np.log(cov[k]) + (logdet if k else 0.0)
-            sums[row + i] += second
-            error += gram[row + i] * second * (1.0 if k == i else 2.0)
-        sums[p + k] += u[k]
-        error -= 2 * rhs[k] * u[k]
-        total += gram[p - d + k] * u[k]
+    for i in range(d):
+        at, part = i * (i + 1) // 2, 0.0
+        for j in range(i + 1):
+            second = u[i] * u[j] + cov[i, j]
+            sums[at + j] += second
+            part += 2 * gram[at + j] * second
+        error += part - gram[at + i] * (u[i] * u[i] + cov[i, i]) - 2 * rhs[i] * u[i]
+        sums[p + i] += u[i]
+        total += gram[p - d + i] * u[i]
     sums[p + d] += logdet
     sums[p + d + 1] += error
     sums[p + d + 2] += total

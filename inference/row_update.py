@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -54,6 +54,7 @@ class Half(NamedTuple):
     total: float
 
 
+@runtime_checkable
 class Table(Protocol):
     """What each column adds to its rows."""
 
