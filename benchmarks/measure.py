@@ -91,9 +91,9 @@ def require_files(*paths: Path) -> None:
             )
 
 
-def in_subprocess(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+def in_subprocess(method: str, train: Path, test: Path, rank: int, seed: int, sweeps: int) -> Scores:
     """Measure `method` in a fresh process; one that dies comes back as a `problem`."""
-    return Scores(**{"method": TITLES[method]} | run_fresh(__file__, method, train, test, rank, seed))
+    return Scores(**{"method": TITLES[method]} | run_fresh(__file__, method, train, test, rank, seed, sweeps))
 
 
 def gaussian_scores(mean: "np.ndarray", sd: "np.ndarray", y: "np.ndarray") -> dict[str, float]:
@@ -110,7 +110,7 @@ def gaussian_scores(mean: "np.ndarray", sd: "np.ndarray", y: "np.ndarray") -> di
     }
 
 
-def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int, sweeps: int) -> Scores:
     """Run one peer on two csv files whose first columns are user, item, rating."""
     import numpy as np
     import pandas as pd
@@ -134,8 +134,10 @@ def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int) -> 
     )
 
 
-def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int, sweeps: int) -> Scores:
     """Fit the latent factor model by one of our algorithms at default settings, and evaluate it.
+
+    Coordinate ascent ends after so many `sweeps`, if that is not 0.
 
     The clock is around the whole call to `fit`; before it, outside the clock, one tiny fit is made (its time is told
     among the options) and an .h5ad to stream from is written.
@@ -144,12 +146,13 @@ def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int) -> 
     from platewise.data import read_ratings
     from platewise.posterior import evaluate
 
+    limit = {"sweeps": sweeps} if sweeps and METHODS[method].algorithm == "coordinate_ascent" else {}
     ratings = read_ratings(train)
     first = first_call(METHODS[method], rank)
     with tempfile.TemporaryDirectory() as folder:
         data = in_place(METHODS[method], ratings, Path(folder))
         began = time.perf_counter()
-        fitted = METHODS[method].fit(data, rank, seed)
+        fitted = METHODS[method].fit(data, rank, seed, **limit)
         seconds = time.perf_counter() - began
         judged = evaluate(fitted, read_ratings(test))
     passes = passes_of(fitted)
@@ -165,7 +168,7 @@ def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int) -> 
         elbo=elbo_per_rating(fitted),
         deciles=[float(share) for share in judged.coverage_by_row_decile["0.9"]],
         version=f"platewise {version('platewise')}",
-        options=f"rank {rank}, options at default, first call in a process {first:.1f} s",
+        options=f"rank {rank}, {limit or 'options at default'}, first call in a process {first:.1f} s",
     )
 
 
@@ -177,10 +180,11 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("rank", type=int)
     parser.add_argument("seed", type=int)
+    parser.add_argument("sweeps", type=int)
     given = parser.parse_args()
     run = measure_ours if given.method in OURS else measure_peer
     try:
-        scores = run(given.method, given.train, given.test, given.rank, given.seed)
+        scores = run(given.method, given.train, given.test, given.rank, given.seed, given.sweeps)
     except Exception as error:
         problem = " ".join(f"failed: {type(error).__name__}: {error}".split())
         scores = Scores(TITLES[given.method], problem=problem)

@@ -20,7 +20,7 @@ from processes import peak_megabytes
 
 METHODS = {
     "coordinate-ascent": (Method("coordinate_ascent"), {"tolerance": 1e-300}),  # never met
-    "natural-gradient": (Method("natural_gradient", from_disk=True), {"hold_rows": False}),
+    "natural-gradient": (Method("natural_gradient", from_disk=True, hold_rows=False), {}),
 }
 PASSES = {"coordinate-ascent": "sweeps", "natural-gradient": "passes"}
 

@@ -27,16 +27,19 @@ class Method:
         algorithm: name of its module in `platewise.inference`.
         guide: "mean-field" or "row-block".
         from_disk: whether the training matrix stays in an .h5ad.
+        hold_rows: whether the guide has a table of users.
     """
 
     algorithm: str
     guide: str = "row-block"
     from_disk: bool = False
+    hold_rows: bool = True
 
     def fit(self, data: AnnData | Path, rank: int, seed: int = 0, **options: Any) -> Fitted:
         """Fit the latent factor model; options are the algorithm's, at their defaults if not given."""
         algorithm = import_module(f"platewise.inference.{self.algorithm}")
-        return algorithm.fit(LatentFactor(rank=rank), GUIDES[self.guide](), data, seed=seed, **options)
+        guide = GUIDES[self.guide](hold_rows=self.hold_rows)
+        return algorithm.fit(LatentFactor(rank=rank), guide, data, seed=seed, **options)
 
 
 METHODS = {

@@ -39,6 +39,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--test", type=Path, default=data_folder() / "ml-1m" / "test.csv.gz")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...)")
+    parser.add_argument("--sweeps", type=int, default=0, help="most sweeps of coordinate ascent; 0 for its default")
     parser.add_argument("--methods", default=",".join(OURS), help=f"ours: {', '.join(OURS)}; '' for none")
     quick = [name for name in PEERS if name not in SLOW]
     parser.add_argument("--peers", default=",".join(quick), help=f"others: {', '.join(PEERS)}; '' for none")
@@ -110,7 +111,7 @@ def main() -> None:
     runs: dict[str, list[Scores]] = {name: [] for name in names}
     for seed in range(given.seeds):
         for name in names:
-            runs[name].append(in_subprocess(name, given.train, given.test, given.rank, seed))
+            runs[name].append(in_subprocess(name, given.train, given.test, given.rank, seed, given.sweeps))
             print(f"seed {seed}: {' | '.join(row(runs[name][-1]))}", flush=True)
     scores = [medians(each) for each in runs.values()]
     title = f"{given.train.name}, rank {given.rank}, medians of {given.seeds} seeds, load before {load:.1f}"

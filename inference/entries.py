@@ -19,6 +19,7 @@ from ..data.loader import RowLoader, Rows
 from ..data.sparse import csr_tensor
 
 ROWS_AT_ONCE = 4096  # read from the source
+ROUNDING = 1e-13  # of means and sums of squares, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +101,11 @@ class Matrix:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the observed entries."""
+        """Standard deviation of the observed entries; 0 where it is no more than rounding."""
         mean = self.sum / self.n_entries
-        return max(self.square / self.n_entries - mean**2, 0.0) ** 0.5
+        spread = max(self.square / self.n_entries - mean**2, 0.0) ** 0.5
+        least = max(ROUNDING * abs(self.centre), ROUNDING**0.5 * abs(mean))
+        return spread if spread > least else 0.0
 
 
 def batch_matrix(batch: RowBatch, centre: float) -> Matrix:

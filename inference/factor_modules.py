@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.errors import PlatewiseError
@@ -81,7 +82,21 @@ def write_blocks(guide: Any, site: str, moments: Moments, first: int = 0) -> Non
     for at in slices(n, d):
         cov = moments.cov[at].double()
         there = slice(first + at.start, first + at.stop)
-        guide.set_blocks(site, moments.mean[at], cov if moments.factorised else unpack(cov, d), there)
+        full = cov if moments.factorised else definite(unpack(cov, d), torch.finfo(moments.cov.dtype).eps)
+        guide.set_blocks(site, moments.mean[at], full, there)
+
+
+def definite(cov: Float[Tensor, "n d d"], eps: float) -> Float[Tensor, "n d d"]:
+    """Covariances; where rounding to `eps` left one indefinite, its correlations' eigenvalues are raised to that."""
+    failed = torch.linalg.cholesky_ex(cov).info > 0
+    if not failed.any():
+        return cov
+    scale = cov[failed].diagonal(dim1=1, dim2=2).sqrt()
+    outer = scale[:, :, None] * scale[:, None, :]
+    values, vectors = torch.linalg.eigh(cov[failed] / outer)
+    raised = values.clamp_min(scale.shape[1] * eps)
+    cov[failed] = outer * ((vectors * raised[:, None, :]) @ vectors.mT)
+    return cov
 
 
 def scales_of(model: Any) -> Scales:

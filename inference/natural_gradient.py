@@ -71,8 +71,8 @@ class Options:
         require_whole(self, "passes", "random_passes", "batch_rows")
         if not 0 <= self.random_passes < self.passes:
             raise PlatewiseError(
-                f"Expected random_passes from 0 to below passes ({self.passes}), got {self.random_passes}. "
-                "Leave at least one pass to end with."
+                f"Expected random_passes of 0 or more, and more passes than that, got {self.random_passes} of "
+                f"{self.passes} passes. Raise passes."
             )
         if not 0.5 < self.forgetting <= 1:
             raise PlatewiseError(f"Expected forgetting above 0.5 and at most 1, got {self.forgetting}.")
@@ -157,7 +157,7 @@ def fit(
 def init(model: nn.Module, guide: nn.Module, loader: RowLoader, source: Source, options: Options) -> State:
     """The state that model and guide are in, made from some rows if they are new."""
     is_new = set_up(model, guide, loader)
-    look = loader.look(START_ROWS)
+    look = _look(loader)
     factors = read_state(model, guide, batch_matrix(look, float(look.value.double().mean())))
     if is_new:
         factors.calm()
@@ -167,7 +167,9 @@ def init(model: nn.Module, guide: nn.Module, loader: RowLoader, source: Source, 
 
 
 def step(state: State, batch: RowBatch) -> None:
-    """One natural-gradient step from a random block of rows."""
+    """One natural-gradient step from a random block of rows; none from rows without entries."""
+    if not len(batch.value):
+        return
     factors, tally = state.factors, state.tally
     rate = (state.steps + 1) ** -state.options.forgetting
     tally.decay(1 - rate)
@@ -254,6 +256,14 @@ def _write_rows(state: State, model: Any, guide: Any) -> None:
         assert factors.users is not None
         write_blocks(guide, model.factor_sites[1], factors.users, first)
         first += len(batch.rows)
+
+
+def _look(loader: RowLoader) -> RowBatch:
+    """Some random rows, as many as it takes to have entries."""
+    n = START_ROWS
+    while not len((look := loader.look(n)).value):
+        n *= 2
+    return look
 
 
 def _batch_rows(options: Options, n_rows: int) -> int:

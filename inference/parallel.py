@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 T = TypeVar("T")
 Range = tuple[int, int]
+
+
+class Scratch:
+    """Arrays that a thread uses again: fresh memory costs as much as what is done with it."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+
+    def zeros(self, key: int, n: int, width: int) -> np.ndarray:
+        """Zeros of float64, (n, width), in the thread's buffer of a key: what was there before is gone."""
+        buffers: dict[Any, np.ndarray] = self._of_thread.__dict__
+        if key not in buffers or len(buffers[key]) < n * width:
+            buffers[key] = np.empty(n * width)
+        out = buffers[key][: n * width].reshape(n, width)
+        out.fill(0.0)
+        return out
 
 
 def ranges(n: int, step: int) -> list[Range]:

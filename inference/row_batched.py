@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.sparse import csr_tensor
 from .entries import Entries
 from .moments import Moments, pack, packed_size, slices, unpack
+from .parallel import Scratch
 
 
 class BatchedRows:
@@ -33,7 +34,7 @@ class BatchedRows:
         """Memory that sums of one row take, and its unpacked precision, factor, inverse and covariance."""
         return 8 * (self.p + 2 * self.d + 5 * self.d**2)
 
-    def sums(self, entries: Entries, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
         """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d)."""
         start, stop = entries.indptr[first].item(), entries.indptr[last].item()
         crow, col = entries.indptr[first : last + 1] - start, entries.col[start:stop].long()

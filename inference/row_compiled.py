@@ -10,7 +10,7 @@ from . import row_kernel as kernel
 from . import row_solver
 from .entries import Entries
 from .moments import Moments, packed_size
-from .parallel import in_parallel, ranges
+from .parallel import Scratch, in_parallel, ranges
 
 TABLE_ROWS = 4096  # written by one thread at a time
 
@@ -38,12 +38,16 @@ class CompiledRows:
         """Memory that sums of one row take."""
         return 8 * kernel.WIDTH * (len(self.table) + len(self.linear))
 
-    def sums(self, entries: Entries, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64."""
+    def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
+        """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64.
+
+        With `scratch` they last until the same thread's next call.
+        """
+        scratch = scratch or Scratch()
         arrays = (entries.indptr.numpy(), entries.col.numpy(), entries.value.numpy())
         found = []
         for weighted, table in ((False, self.table), (True, self.linear)):
-            out = np.zeros((last - first, len(table) * kernel.WIDTH))
+            out = scratch.zeros(int(weighted), last - first, len(table) * kernel.WIDTH)
             kernel.accumulate(*arrays, weighted, table, first, last, out)
             found.append(out)
         plain, linear = found

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .entries import Entries
 from .moments import Moments, Sums, packed_size, unpack
-from .parallel import Range, in_parallel, ranges
+from .parallel import Range, Scratch, in_parallel, ranges
 from .row_batched import BatchedRows, solve_batched
 
 SUMS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of one range of rows
@@ -62,7 +62,7 @@ class Table(Protocol):
     def bytes_per_row(self) -> int:
         """Memory that sums of one row take."""
 
-    def sums(self, entries: Entries, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
         """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64."""
 
 
@@ -86,14 +86,16 @@ def update_rows(entries: Entries, table: Table, given: Given, like: Tensor, fact
         factorised: Whether blocks are factorised.
     """
     ranges = row_ranges(entries.n_rows, table.bytes_per_row, like.device)
-    return _solved(lambda at: table.sums(entries, *at), ranges, given, like, factorised)
+    scratch = Scratch()
+    return _solved(lambda at: table.sums(entries, *at, scratch), ranges, given, like, factorised)
 
 
 def add_sums(entries: Entries, table: Table, gram: Tensor, rhs: Tensor, weight: float) -> None:
     """Add to `gram` (n, p) and `rhs` (n, d) the weighted sums of all rows over their columns."""
+    scratch = Scratch()
 
     def add(at: Range) -> None:
-        for into, found in zip((gram, rhs), table.sums(entries, *at), strict=True):
+        for into, found in zip((gram, rhs), table.sums(entries, *at, scratch), strict=True):
             into[slice(*at)].add_(found, alpha=weight)
 
     in_parallel(add, row_ranges(entries.n_rows, table.bytes_per_row, gram.device))
