@@ -16,6 +16,7 @@ import typer
 from .demo import demo
 from .evaluate import evaluate
 from .fit import fit
+from .fold_in import fold_in
 from .ingest import ingest
 from .posterior import posterior
 from .predict import predict
@@ -24,7 +25,7 @@ from .simulate import simulate
 from .split import split
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports no more of its exceptions
-COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, posterior)
+COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, fold_in, posterior)
 
 app = typer.Typer(
     name="platewise",
@@ -115,7 +116,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"error: {at_the_command_line(_of_the_system(error))}", 2
     if isinstance(error, MemoryError):
-        return "error: not enough memory. Take a smaller matrix, rank or --batch-rows, or --from-disk.", 2
+        return "error: not enough memory. Take a smaller matrix or rank, or --algorithm svi with --from-disk.", 2
     return (
         f"error: {type(error).__name__}: {str(error)[:200]}. This is a fault in Platewise; "
         "PLATEWISE_TRACEBACK=1 shows where.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def demo(
     items: Annotated[int, typer.Option(min=2, help="Number of items.")] = 3706,
     ratings: Annotated[int, typer.Option(help="Number of ratings.")] = 1_000_000,
     rank: Annotated[int, typer.Option(help="Number of factors, in the truth and in the fit.")] = 8,
-    epochs: Annotated[int, typer.Option(help="Passes over the users.")] = 30,
+    sweeps: Annotated[int, typer.Option(help="Most sweeps over users and items.")] = 100,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -44,7 +44,7 @@ def demo(
     say = _clock()
     with whole_folder(output, force=force, mark=MARK) as folder:
         train, test = _simulated(folder, (users, items, ratings, rank), seed, say)
-        fitted = _fitted(train, rank, epochs, seed, device)
+        fitted = _fitted(train, rank, sweeps, seed, device)
         say(f"fitted: {fitted.stopped}")
         chosen = _read_out(fitted, (train, test), folder, seed)
         _write(fitted, train, folder, output, chosen, seed)
@@ -81,12 +81,13 @@ def _simulated(
     return parts
 
 
-def _fitted(train: ad.AnnData, rank: int, epochs: int, seed: int, device: str) -> Fitted:
+def _fitted(train: ad.AnnData, rank: int, sweeps: int, seed: int, device: str) -> Fitted:
     from ..guides import RowBlockNormal
-    from ..inference import svi
+    from ..inference import coordinate_ascent
     from ..models import LatentFactor
 
-    fitted = svi.fit(LatentFactor(rank), RowBlockNormal(), train, seed=seed, device=device, epochs=epochs)
+    settings: dict[str, Any] = {"seed": seed, "device": device, "sweeps": sweeps}
+    fitted = coordinate_ascent.fit(LatentFactor(rank), RowBlockNormal(), train, **settings)
     if fitted.stopped.startswith("interrupted"):
         raise KeyboardInterrupt
     return fitted

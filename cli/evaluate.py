@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Json, Run, Seed, Threads
+from .options import Data, Device, Json, Run, Seed, Threads
 
 if TYPE_CHECKING:
     from ..posterior import Evaluation
@@ -18,6 +18,7 @@ def evaluate(
     test: Annotated[Path, typer.Argument(metavar="TEST", help="The .h5ad of held-out ratings.")],
     method: Annotated[str, typer.Option(help="closed-form, sampled, or auto.")] = "auto",
     n_samples: Annotated[int, typer.Option("--samples", help="Draws, where the predictive is sampled.")] = 500,
+    data: Data = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -39,10 +40,12 @@ def evaluate(
     from ..posterior import evaluate as score
     from .matrix import require_ratings
     from .output import print_json
+    from .training import as_fitted
 
     require_ratings(test, "an evaluation")
     fitted = load(run, device=device)
-    scores = score(fitted, test, method=method, n_samples=n_samples, seed=seed)
+    training = None if data is None else as_fitted(fitted, data)
+    scores = score(fitted, test, method=method, n_samples=n_samples, data=training, seed=seed)
     if json:
         print_json(scores.to_dict())
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,26 +35,28 @@ def _figure(path: Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Axes
 
 
 def draw_elbo(history: pd.DataFrame, n_entries: int, path: Path) -> None:
-    """The bound per rating after each epoch, with the last half magnified.
+    """The bound per rating after each sweep, with the last half magnified.
 
     Args:
         history: A fit's history.
         n_entries: Training ratings.
         path: The PNG to write.
     """
-    epochs, bound = history["epoch"].to_numpy(), history["elbo"].to_numpy() / n_entries
+    sweeps, bound = history["epoch"].to_numpy(), history["elbo"].to_numpy() / n_entries
     with _figure(path) as axes:
-        axes.plot(epochs, bound, color=BLUE, marker="o", markersize=3, label="ELBO, estimated over the epoch")
-        axes.set(xlabel="epoch (pass over all users)", ylabel="ELBO per training rating (nats)")
+        axes.plot(sweeps, bound, color=BLUE, marker="o", markersize=3, label="ELBO, exact")
+        axes.set(xlabel="sweep (all users, then all items)", ylabel="ELBO per training rating (nats)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(
-            f"The fit: {bound[-1]:.4f} nats per rating after {history['seconds'].iloc[-1]:.0f} s of training"
+            f"The fit: {bound[-1]:.4f} nats per rating after {history['seconds'].iloc[-1]:.1f} s of training"
         )
         axes.grid(alpha=0.25)
         axes.legend(loc="upper left", frameon=False)
-        half = len(epochs) // 2
+        half = len(sweeps) // 2
         if half >= 3:
             inset = axes.inset_axes((0.45, 0.12, 0.5, 0.45))
-            inset.plot(epochs[half:], bound[half:], color=BLUE, marker="o", markersize=2.5)
+            inset.plot(sweeps[half:], bound[half:], color=BLUE, marker="o", markersize=2.5)
+            inset.xaxis.set_major_locator(MaxNLocator(integer=True))
             inset.set_title("the last half", fontsize=9)
             inset.tick_params(labelsize=8)
             inset.grid(alpha=0.25)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 
-def shape_of(path: Path) -> tuple[int, int]:
-    """Rows and columns of the matrix in an .h5ad.
+def size_of(path: Path) -> tuple[tuple[int, int], int]:
+    """Rows and columns of the matrix in an .h5ad, and its stored entries.
 
     Raises:
         PlatewiseError: If it is missing, or no whole .h5ad.
     """
-    shape: tuple[int, int] = _looked_up(path)[0]
-    return shape
+    shape, n_entries, _ = _looked_up(path)
+    return shape, n_entries
 
 
 def require_ratings(path: Path, needed_by: str) -> None:
@@ -29,7 +29,7 @@ def require_ratings(path: Path, needed_by: str) -> None:
     from ..data.errors import PlatewiseError
     from ..data.meaning import WORDS
 
-    unstored = _looked_up(path)[1]
+    unstored = _looked_up(path)[2]
     if unstored == "missing":
         return
     got = WORDS.get(unstored, "a file that does not say what entries not stored mean")
@@ -40,8 +40,8 @@ def require_ratings(path: Path, needed_by: str) -> None:
     )
 
 
-def _looked_up(path: Path) -> tuple[tuple[int, int], str]:
-    """Shape, and what entries not stored mean ("" where that is not recorded)."""
+def _looked_up(path: Path) -> tuple[tuple[int, int], int, str]:
+    """Shape, stored entries, and what entries not stored mean ("" where that is not recorded)."""
     import h5py
 
     from ..data.errors import PlatewiseError
@@ -51,11 +51,16 @@ def _looked_up(path: Path) -> tuple[tuple[int, int], str]:
     try:
         with h5py.File(path, "r") as file:
             n_rows, n_cols = (len(file[side][file[side].attrs["_index"]]) for side in ("obs", "var"))
-            return (n_rows, n_cols), _recorded(file)
+            return (n_rows, n_cols), _stored(file["X"]), _recorded(file)
     except (OSError, KeyError, RuntimeError) as error:
         raise PlatewiseError(
             f"Expected a whole .h5ad file, got a truncated or damaged one: {path}. Make it again."
         ) from error
+
+
+def _stored(x: Any) -> int:
+    """Entries of a matrix, sparse or dense."""
+    return len(x["data"]) if "data" in getattr(x, "keys", tuple)() else int(x.size)
 
 
 def _recorded(file: Any) -> str:

@@ -19,4 +19,8 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", help="Threads to compute with; OMP_NUM_THREADS, or all cores, if not given."),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="The training .h5ad, for a fit that keeps no users; the run remembers it."),
+]
 Table = Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file as well.")]

@@ -58,7 +58,7 @@ def posterior(
     require_free(output, force=force)
     fitted = load(run, device=device)
     held_out = None if test is None else _sample(test, seed)
-    training = data or (_training_data(run, fitted) if row else None)
+    training = _training_data(run, fitted, data) if row or data else None
     idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)
     save_netcdf(idata, output, force=force)
     names = (fitted.meaning["row_name"], fitted.meaning["col_name"])
@@ -69,10 +69,12 @@ def posterior(
     typer.echo(f"{output}: {draws:,} draws of the globals, {chosen}")
 
 
-def _training_data(run: Path, fitted: Fitted) -> ad.AnnData | None:
-    """The training data that the run remembers, or a notice of what is left out without them."""
-    from .training import training_data_of, what_became_of
+def _training_data(run: Path, fitted: Fitted, named: Path | None) -> ad.AnnData | None:
+    """The training data that are named or that the run remembers, or a notice of what is left out without them."""
+    from .training import as_fitted, training_data_of, what_became_of
 
+    if named is not None:
+        return as_fitted(fitted, named)
     found = training_data_of(fitted)
     if found is None:
         fitted.data = None  # a path that still leads to a file, but not to these data

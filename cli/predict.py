@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Force, Json, Run, Seed, Table, Threads
+from .options import Data, Device, Force, Json, Run, Seed, Table, Threads
 
 
 def predict(
@@ -19,6 +19,7 @@ def predict(
     ] = None,
     level: Annotated[float, typer.Option(help="Probability that the interval is to hold.")] = 0.9,
     of: Annotated[str, typer.Option(help="rating: noise included; mean: of the expectation alone.")] = "rating",
+    data: Data = None,
     output: Table = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -42,12 +43,14 @@ def predict(
     from ..inference.run_directory import load
     from ..posterior import predict as predictions
     from .output import show_frame
+    from .training import as_fitted
 
     if output is not None:
         require_free(output, force=force)
     wanted = _wanted(user, item, pairs)
     fitted = load(run, device=device)
-    frame = predictions(fitted, *wanted, level=level, of=of, seed=seed)
+    training = None if data is None else as_fitted(fitted, data)
+    frame = predictions(fitted, *wanted, level=level, of=of, data=training, seed=seed)
     show_frame(frame, f"{run}: {of} with {100 * level:g}% interval", json, output, force)
     unknown = int((~frame.filter(like="known_").all(axis=1)).sum())
     if unknown and not json:

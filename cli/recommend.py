@@ -51,14 +51,14 @@ def recommend(
     from ..inference.run_directory import load
     from ..posterior import recommend as recommendations
     from .output import show_frame
-    from .training import require_training, training_data_of
+    from .training import as_fitted, require_training, training_data_of
 
     if output is not None:
         require_free(output, force=force)
     fitted = load(run, device=device)
-    seen: Path | ad.AnnData | None = None
+    seen: ad.AnnData | None = None
     if not include_seen:
-        found = data or training_data_of(fitted)
+        found = training_data_of(fitted) if data is None else as_fitted(fitted, data)
         seen = require_training(found, run, "to leave out what was rated", "--data FILE, or say --include-seen")
     settings = {"exclude_seen": not include_seen, "by": by, "items": item, "exclude": exclude}
     frame = recommendations(fitted, user, k, data=seen, level=level, seed=seed, **settings)  # type: ignore[arg-type]

@@ -15,10 +15,19 @@ T = TypeVar("T")
 
 def training_data_of(fitted: Fitted) -> ad.AnnData | None:
     """The training data that a loaded fit remembers; None if they are gone or have changed since."""
-    from ..data.storage import fingerprint, read_h5ad
+    from ..data.storage import fingerprint
 
-    adata = read_h5ad(fitted.data) if isinstance(fitted.data, Path) else None
+    adata = as_fitted(fitted, fitted.data) if isinstance(fitted.data, Path) else None
     return adata if adata is not None and fingerprint(adata) == fitted.fingerprint else None
+
+
+def as_fitted(fitted: Fitted, path: Path) -> ad.AnnData:
+    """A file as a fit took it: rows that were folded in had their columns put into the order of an older fit's."""
+    from ..data.storage import read_h5ad
+    from ..posterior.fold_in import on_columns_of
+
+    adata = read_h5ad(path)
+    return on_columns_of(fitted, adata) if fitted.algorithm == "fold-in" else adata
 
 
 def require_training(found: T | None, run: Path, needed: str, option: str) -> T:

@@ -114,9 +114,9 @@ class NormalGuide(nn.Module, ABC):
             (k, d).
 
         Raises:
-            PlatewiseError: If there is no such site, or it has a constraint.
+            PlatewiseError: If there is no such site, or it has a constraint or is not held.
         """
-        table = self._unconstrained(site)
+        table = self._held(site)
         with torch.no_grad():
             q = (self.block if table.event_shape else normals)(table.weight[at], *table.origin(at))
         return q.mean, q.variance if self._is_factorised(table) else cast(MultivariateNormal, q).covariance_matrix
@@ -131,22 +131,15 @@ class NormalGuide(nn.Module, ABC):
             at: Which elements of its plates, flattened.
 
         Raises:
-            PlatewiseError: If there is no such site or it has a constraint, or the moments are of other shapes or
-                those of no normal distribution.
+            PlatewiseError: If there is no such site, it has a constraint or is not held, or the moments are of other
+                shapes or those of no normal distribution.
         """
-        table = self._unconstrained(site)
-        loc, unit = (x.double() for x in table.origin(at))
+        table = self._held(site)
+        loc, unit = table.origin(at)
         factorised = self._is_factorised(table)
         _require_shapes(site, (mean, cov), (loc.shape, loc.shape if factorised else (*loc.shape, table.d)))
-        raw_of = self.raw_of if table.event_shape else raw_of_normals
         with torch.no_grad():
-            raw = raw_of(mean.to(loc), cov.to(loc), loc, unit)
-            if not raw.isfinite().all():
-                raise PlatewiseError(
-                    f"Expected finite means and positive definite covariances for {site!r}, got others. Look for "
-                    "scales or data that are extreme."
-                )
-            table.weight.data[at] = raw.to(table.weight)
+            table.weight.data[at] = self._raw(table, mean, cov, (loc, unit))
 
     def forward(self, batch: RowBatch) -> dict[str, Tensor]:
         """Sample every site, each in the plates that it has in the model."""
@@ -169,8 +162,18 @@ class NormalGuide(nn.Module, ABC):
                 "Fit it by natural_gradient, or make it with hold_rows=True."
             )
         table.require_size(batch)
-        mean, cov = self.recompute(batch)
-        return self.raw_of(mean, cov, table.loc, table.unit)
+        return self._raw(table, *self.recompute(batch), table.origin(slice(0, 1)))
+
+    def _raw(self, table: SiteTable, mean: Tensor, cov: Tensor, origin: Start) -> Tensor:
+        """The numbers of a site's blocks with these moments, computed in float64."""
+        loc, unit = (x.double() for x in origin)
+        raw = (self.raw_of if table.event_shape else raw_of_normals)(mean.to(loc), cov.to(loc), loc, unit)
+        if not raw.isfinite().all():
+            raise PlatewiseError(
+                f"Expected finite means and positive definite covariances for {table.name!r}, got others. Look for "
+                "scales or data that are extreme."
+            )
+        return raw.to(table.weight)
 
     def _tables(self) -> list[SiteTable]:
         return [table for table in self.tables.values() if isinstance(table, SiteTable)]
@@ -187,6 +190,16 @@ class NormalGuide(nn.Module, ABC):
                 "line in the model."
             )
         return tables[site]
+
+    def _held(self, site: str) -> SiteTable:
+        """The table of a site whose blocks can be read and written."""
+        table = self._unconstrained(site)
+        if len(table.weight) < table.n:
+            raise PlatewiseError(
+                f"Expected a site whose blocks the guide holds, got {site!r} of one made with hold_rows=False. Take "
+                "those of a batch, with its entries, from posterior(batch)."
+            )
+        return table
 
     def _distribution(self, table: SiteTable, batch: RowBatch) -> Distribution:
         raw = table.raw(batch) if self.hold_rows or table.plate != "rows" else self._recomputed(table, batch)

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     size = ["--users", "120", "--items", "60", "--ratings", "2000", "--rank", "2"]
     parts = ["-o", folder / "train.h5ad", folder / "test.h5ad"]
-    small = ["--rank", "2", "--epochs", "5", "-o", folder / "run"]
+    small = ["--rank", "2", "-o", folder / "run"]
     for command in (
         ["simulate", "-o", folder / "data.h5ad", *size],
         ["split", folder / "data.h5ad", *parts],

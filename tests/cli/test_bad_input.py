@@ -59,24 +59,27 @@ BAD = [
     ("simulate --users 10 --items 5 --ratings 1000 -o o.h5ad", "got 1000"),
     ("simulate --rank 0 -o o.h5ad", "rank of at least 1, got 0"),
     ("fit none.h5ad -o o", "no such file: none.h5ad"),
-    ("fit none.h5ad --from-disk -o o", "no such file: none.h5ad"),
+    ("fit none.h5ad --algorithm svi --from-disk -o o", "no such file: none.h5ad"),
     ("fit good.csv -o o", "Make one with `platewise ingest`"),
     ("fit cut.h5ad -o o", "truncated or damaged"),
-    ("fit cut.h5ad --from-disk -o o", "truncated or damaged"),
+    ("fit cut.h5ad --algorithm svi --from-disk -o o", "truncated or damaged"),
     ("fit data.h5ad", "Expected an .h5ad and -o RUN"),
     ("fit data.h5ad --rank 0 -o o", "rank of at least 1, got 0"),
     ("fit data.h5ad --rank 61 -o o", "rank of at most 60, the smaller side of a 120 x 60 matrix, got 61"),
-    ("fit data.h5ad --learning-rate=-1 -o o", "--learning-rate above 0, got -1.0"),
-    ("fit data.h5ad --learning-rate nan -o o", "--learning-rate above 0, got nan"),
-    ("fit data.h5ad --epochs 0 -o o", "epochs above 0, got 0"),
-    ("fit data.h5ad --batch-rows 0 -o o", "--batch-rows above 0, got 0"),
+    ("fit data.h5ad --algorithm svi --learning-rate=-1 -o o", "--learning-rate above 0, got -1.0"),
+    ("fit data.h5ad --algorithm svi --learning-rate nan -o o", "--learning-rate above 0, got nan"),
+    ("fit data.h5ad --sweeps 0 -o o", "sweeps above 0, got 0"),
+    ("fit data.h5ad --tolerance nan -o o", "tolerance above 0, got nan"),
+    ("fit data.h5ad --algorithm natural-gradient --passes 0 -o o", "passes above 0, got 0"),
+    ("fit data.h5ad --algorithm svi --epochs 0 -o o", "epochs above 0, got 0"),
+    ("fit data.h5ad --algorithm svi --batch-rows 0 -o o", "--batch-rows above 0, got 0"),
     ("fit data.h5ad --threads 0 -o o", "at least 1 thread, got 0"),
     ("fit data.h5ad --device mars -o o", "got 'mars'"),
     ("fit data.h5ad --model vae -o o", "got 'vae'"),
     ("fit data.h5ad --guide full -o o", "got 'full'"),
-    ("fit data.h5ad --algorithm coordinate-ascent -o o", "got 'coordinate-ascent'"),
+    ("fit data.h5ad --algorithm newton -o o", "got 'newton'"),
     ("fit counts.h5ad --rank 2 -o o", "Expected ratings (entries not stored are missing) for LatentFactor, got counts"),
-    ("fit counts.h5ad --rank 2 --from-disk -o o", "`platewise ingest SOURCE --unstored missing -o"),
+    ("fit counts.h5ad --algorithm svi --rank 2 --from-disk -o o", "`platewise ingest SOURCE --unstored missing -o"),
     ("fit unmarked.h5ad --rank 2 -o o", "`platewise ingest unmarked.h5ad --unstored missing -o"),
     ("split unmarked.h5ad -o a.h5ad b.h5ad", "`platewise ingest unmarked.h5ad --unstored missing -o"),
     ("ingest unmarked.h5ad -o o.h5ad", "`platewise ingest unmarked.h5ad --unstored missing -o"),
@@ -85,15 +88,21 @@ BAD = [
     ("fit data.h5ad -o letters --force", "Expected a folder with config.json to replace"),
     ("fit --resume none", "Expected a run directory, got no such path: none"),
     ("fit --resume run --epochs 9", "got --epochs as well"),
+    ("fit --resume run --sweeps 9", "got --sweeps as well"),
+    ("fit --resume run --drop-users", "got --drop-users as well"),
+    ("fit --resume run --from-disk", "got --from-disk as well"),
     ("fit --resume run --rank 16", "got --rank as well"),
     ("fit --resume run --model latent-factor", "got --model as well"),
     ("fit --resume run --guide row-block", "got --guide as well"),
     ("fit --resume run --algorithm svi", "got --algorithm as well"),
     ("fit --resume run --estimator sampled", "got --estimator as well"),
     (
-        "fit data.h5ad --estimator exact -o o",
+        "fit data.h5ad --algorithm svi --estimator exact -o o",
         "--estimator to be one that this release has (auto, closed-form, sampled)",
     ),
+    ("fold-in run counts.h5ad -o o", "Expected ratings (entries not stored are missing) for a fold-in, got counts"),
+    ("fold-in none data.h5ad -o o", "Expected a run directory, got no such path: none"),
+    ("fold-in run data.h5ad -o run", "run, which exists. Say force (--force)"),
     ("evaluate none test.h5ad", "Expected a run directory, got no such path: none"),
     ("evaluate letters test.h5ad", "a folder without config.json"),
     ("evaluate run none.h5ad", "no such file: none.h5ad"),
@@ -193,11 +202,11 @@ def no_file_above(n_bytes):
     [
         "ingest good.csv -o o.h5ad",
         "split data.h5ad -o a.h5ad b.h5ad",
-        "fit data.h5ad --rank 2 --epochs 1 -o o",
-        "fit data.h5ad --rank 2 --epochs 1 -o run --force",
+        "fit data.h5ad --rank 2 --sweeps 1 -o o",
+        "fit data.h5ad --rank 2 --sweeps 1 -o run --force",
         "predict run --user 1 --item 1 --item 2 -o o.csv",
         "posterior run --row 1 -o o.nc",
-        "demo --users 80 --items 40 --ratings 1500 --rank 2 --epochs 1 -o o",
+        "demo --users 80 --items 40 --ratings 1500 --rank 2 --sweeps 1 -o o",
     ],
 )
 def test_a_disk_that_is_full(here, platewise, command):
@@ -210,16 +219,16 @@ def test_a_disk_that_is_full(here, platewise, command):
 
 
 def test_a_full_disk_is_seen_before_a_long_fit(here, platewise, monkeypatch):
-    from platewise.inference import svi
+    from platewise.inference import coordinate_ascent
 
-    monkeypatch.setattr(svi, "fit", lambda *args, **kwargs: pytest.fail("fitted first"))
+    monkeypatch.setattr(coordinate_ascent, "fit", lambda *args, **kwargs: pytest.fail("fitted first"))
     with no_file_above(64):
         refused(platewise("fit", "data.h5ad", "--rank", 2, "-o", "o"), "Expected to write o, about")
 
 
 @pytest.mark.parametrize(
     "command",
-    ["split data.h5ad -o a.h5ad b.h5ad", "demo --users 80 --items 40 --ratings 1500 --rank 2 --epochs 1 -o o"],
+    ["split data.h5ad -o a.h5ad b.h5ad", "demo --users 80 --items 40 --ratings 1500 --rank 2 --sweeps 1 -o o"],
 )
 def test_no_temporary_names_in_messages(here, platewise, command):
     with no_file_above(64):
@@ -243,7 +252,7 @@ def test_a_disk_that_fills_up_later(here, platewise, monkeypatch):
 
     monkeypatch.setattr(run_directory, "save_file", full)
     before = contents(here)
-    result = platewise("fit", "data.h5ad", "--rank", 2, "--epochs", 1, "-o", "o")
+    result = platewise("fit", "data.h5ad", "--rank", 2, "--sweeps", 1, "-o", "o")
     assert result.code == 2
     assert "No space left on device" in result.err.splitlines()[-1]
     assert contents(here) == before

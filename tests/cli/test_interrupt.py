@@ -9,39 +9,54 @@ import pytest
 import torch
 from platewise.inference.run_directory import load
 
-OPTIONS = ["--rank", "2", "--epochs", "6", "--seed", "5"]
+SVI = ["--algorithm", "svi", "--rank", "2", "--epochs", "6", "--seed", "5"]
+EXACT = ["--rank", "2", "--sweeps", "6", "--tolerance", "1e-9", "--seed", "5"]
+STREAMED = ["--algorithm", "natural-gradient", "--rank", "2", "--passes", "6", "--seed", "5"]
 
 # Presses Ctrl-C, as a terminal does, when a certain step is done.
 PRESS = """
 import os, signal, sys
+from importlib import import_module
 from platewise.cli import main
-from platewise.inference import svi
-one_step, step = svi.step, int(sys.argv.pop(1))
-def pressing(state, batch):
-    one_step(state, batch)
-    if state.step == step:
+algorithm = import_module(f"platewise.inference.{sys.argv.pop(1)}")
+step, count = algorithm.step, int(sys.argv.pop(1))
+def pressing(*arguments):
+    global count
+    done = step(*arguments)
+    count -= 1
+    if count == 0:
         os.kill(os.getpid(), signal.SIGINT)
-svi.step = pressing
+    return done
+algorithm.step = pressing
 main()
 """
 
 
-def pressed_at(step, *arguments):
-    command = [sys.executable, "-c", PRESS, str(step), *map(str, arguments)]
+def pressed_at(algorithm, step, *arguments):
+    command = [sys.executable, "-c", PRESS, algorithm, str(step), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-@pytest.mark.parametrize("extra", [[], ["--from-disk"]], ids=["memory", "disk"])
-def test_resume_goes_on_as_if_it_had_never_stopped(folder, platewise, tmp_path, extra):
-    result = pressed_at(20, "fit", folder / "train.h5ad", *OPTIONS, *extra, "-o", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("algorithm", "step", "options", "done"),
+    [
+        ("svi", 20, SVI, "all 6 epochs done"),
+        ("svi", 20, [*SVI, "--from-disk"], "all 6 epochs done"),
+        ("coordinate_ascent", 3, EXACT, "all 6 sweeps done"),
+    ],
+    ids=["memory", "disk", "exact"],
+)
+def test_resume_goes_on_as_if_it_had_never_stopped(folder, platewise, tmp_path, algorithm, step, options, done):
+    result = pressed_at(algorithm, step, "fit", folder / "train.h5ad", *options, "-o", tmp_path / "run")
     assert result.returncode == 130, result.stderr
-    assert "interrupted after step 20 of" in result.stdout
+    assert f" {step} of " in result.stdout
+    assert "interrupted after" in result.stdout
     assert "go on with `platewise fit --resume" in result.stderr
     assert "Traceback" not in result.stderr
 
     assert platewise("fit", "--resume", tmp_path / "run", "--threads", 1).code == 0
-    assert platewise("fit", folder / "train.h5ad", *OPTIONS, *extra, "--threads", 1, "-o", "whole").code == 0
+    assert platewise("fit", folder / "train.h5ad", *options, "--threads", 1, "-o", "whole").code == 0
     resumed, whole = load(tmp_path / "run"), load("whole")
     for module in ("model", "guide"):
         left, right = (getattr(fitted, module).state_dict() for fitted in (resumed, whole))
@@ -50,11 +65,22 @@ def test_resume_goes_on_as_if_it_had_never_stopped(folder, platewise, tmp_path, 
 
     again = platewise("fit", "--resume", tmp_path / "run")
     assert again.code == 0
-    assert "nothing to go on with: all 6 epochs done" in again.err
+    assert f"nothing to go on with: {done}" in again.err
+
+
+def test_what_cannot_be_gone_on_with_is_saved(folder, platewise, tmp_path):
+    result = pressed_at("natural_gradient", 1, "fit", folder / "train.h5ad", *STREAMED, "-o", tmp_path / "run")
+    assert result.returncode == 130, result.stderr
+    assert "interrupted after pass 1 of 6" in result.stdout
+    assert "--resume" not in result.stderr
+    assert platewise("predict", tmp_path / "run", "--user", 1, "--item", 1).code == 0
+    refused = platewise("fit", "--resume", tmp_path / "run")
+    assert refused.code == 2
+    assert "got one by natural-gradient. Fit again." in refused.err
 
 
 def test_ctrl_c_in_the_first_epoch(folder, platewise, tmp_path):
-    result = pressed_at(1, "fit", folder / "train.h5ad", *OPTIONS, "--json", "-o", tmp_path / "run")
+    result = pressed_at("svi", 1, "fit", folder / "train.h5ad", *SVI, "--json", "-o", tmp_path / "run")
     assert result.returncode == 130, result.stderr
     assert '"elbo": null' in result.stdout
     assert len(load(tmp_path / "run").history) == 0
@@ -63,7 +89,7 @@ def test_ctrl_c_in_the_first_epoch(folder, platewise, tmp_path):
 
 def test_ctrl_c_during_a_demo_leaves_nothing(tmp_path):
     size = ["--users", "80", "--items", "40", "--ratings", "1500", "--rank", "2"]
-    result = pressed_at(3, "demo", *size, "-o", tmp_path / "demo")
+    result = pressed_at("coordinate_ascent", 3, "demo", *size, "-o", tmp_path / "demo")
     assert result.returncode == 130, result.stderr
     assert "interrupted: no file was left half written" in result.stderr
     assert not list(tmp_path.iterdir())

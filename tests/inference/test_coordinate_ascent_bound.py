@@ -126,7 +126,9 @@ def test_no_other_value_is_better_than_an_updates(family, unstored, update):
 
 
 @both
-@pytest.mark.parametrize(("given", "momentum"), [("learned", 0.8), ("learned", 0.99), ("given", 0.99), ("items given", 0.0)])
+@pytest.mark.parametrize(
+    ("given", "momentum"), [("learned", 0.8), ("learned", 0.99), ("given", 0.99), ("items given", 0.0)]
+)
 def test_no_sweep_lowers_the_bound(family, unstored, given, momentum):
     """With momentum a sweep that would is done again without."""
     elbo = _fit(family, unstored, given, momentum=momentum, sweeps=25).history["elbo"].to_numpy()

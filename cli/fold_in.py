@@ -1,0 +1,60 @@
+"""`platewise fold-in`: users that a fit never saw, from their ratings, without fitting again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Device, Force, Json, Run, Threads
+
+if TYPE_CHECKING:
+    from ..inference import Fitted
+
+
+def fold_in(
+    run: Run,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The .h5ad of the new users' ratings.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run directory to make, of these users.")],
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find users' posteriors from their ratings, given the items as they were fitted, and write a run of those users.
+
+    Users may be new, or known ones with new ratings. Items are aligned by name; ratings of items that the fit never saw
+    are left out, and counted. Every command that reads a run reads the new one.
+
+    Example:
+        platewise fold-in RUN new.h5ad -o NEW
+    """
+    from .start import start
+
+    start(threads)
+    from ..data.storage import read_h5ad
+    from ..data.writing import require_free
+    from ..inference.run_directory import CONFIG, load, save
+    from ..posterior import fold_in as folded_in
+    from .matrix import require_ratings
+
+    require_free(output, force=force, mark=CONFIG)
+    require_ratings(data, "a fold-in")
+    adata = read_h5ad(data)
+    fitted = folded_in(load(run, device=device), adata)
+    save(fitted, output, force=force, data=data)
+    _report(fitted, output, int(adata.X.nnz), json)
+
+
+def _report(fitted: Fitted, run: Path, n_given: int, as_json: bool) -> None:
+    from .output import count, print_json
+    from .program import command
+
+    used = int(fitted.obs["n_entries"].sum())
+    if as_json:
+        print_json({"run": str(run), "users": fitted.n_rows, "entries": used, "left_out": n_given - used})
+        return
+    of = fitted.meaning["row_name"]
+    typer.echo(f"{run}: {count(fitted.n_rows, of)} with {count(used, 'rating')}, {fitted.stopped}")
+    typer.echo(f"next: {command('recommend', run, '--user')} ID")

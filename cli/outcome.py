@@ -1,0 +1,61 @@
+"""How a fit ended, said to a person or a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .algorithms import RESUMABLE
+
+if TYPE_CHECKING:
+    from ..inference import Fitted
+
+
+def report(fitted: Fitted, run: Path, as_json: bool) -> None:
+    """Say how a fit ended and what to do next.
+
+    Raises:
+        typer.Exit: 130 after Ctrl-C, 1 where the fit broke down.
+    """
+    from .output import print_json
+    from .program import command
+
+    last = fitted.history.iloc[-1].to_dict() if len(fitted.history) else {}
+    if as_json:
+        ends = {"stopped": fitted.stopped, "converged": fitted.converged, **_ranks(fitted)}
+        print_json({"run": str(run), **ends, "elbo": last.get("elbo"), "seconds": last.get("seconds")})
+    else:
+        typer.echo(_summary(fitted, run, last))
+    if fitted.stopped.startswith("interrupted"):
+        go_on = f"; go on with `{command('fit', '--resume', run)}`" if fitted.algorithm in RESUMABLE else ""
+        typer.echo(f"saved as it is{go_on}", err=True)
+        raise typer.Exit(130)
+    if fitted.converged is False:
+        typer.echo(f"error: the fit broke down: {fitted.stopped}. {run} holds the parameters as they were.", err=True)
+        raise typer.Exit(1)
+
+
+def _ranks(fitted: Fitted) -> dict[str, Any]:
+    """Factors of the model, and those that the data support: where scales are learned, and factors separated."""
+    from ..posterior import effective_rank
+
+    is_pruned = fitted.algorithm != "svi" and {"user", "item"} <= getattr(fitted.model, "learned", set())
+    found = effective_rank(fitted) if is_pruned else None
+    return {"rank": getattr(fitted.model, "rank", None), "effective_rank": found}
+
+
+def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
+    from .program import command
+
+    lines = [f"{run}: {fitted.stopped}"]
+    if last:
+        n_entries = int(fitted.obs["n_entries"].sum())
+        ranks = _ranks(fitted)
+        found = "" if ranks["effective_rank"] is None else "; effective rank {effective_rank} of {rank}"
+        per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n_entries:.4f} per entry)"
+        lines.append(f"{per_entry} after {last['seconds']:.1f} s of training{found.format(**ranks)}")
+    if fitted.converged is not False:
+        lines.append(f"next: {command('evaluate', run)} TEST.h5ad")
+    return "\n".join(lines)

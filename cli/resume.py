@@ -1,0 +1,66 @@
+"""Going on with an interrupted fit, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .algorithms import RESUMABLE, as_option, run
+
+if TYPE_CHECKING:
+    from ..inference import Fitted
+
+
+def refuse_with_resume(given: Mapping[str, Any]) -> None:
+    """Check that no setting is given again.
+
+    Args:
+        given: Settings by name; None where they are not given.
+
+    Raises:
+        PlatewiseError: Naming the first that is.
+    """
+    from ..data.errors import PlatewiseError
+
+    for name in (name for name, value in given.items() if value is not None):
+        raise PlatewiseError(
+            f"Expected --resume with the settings of the interrupted fit, got {as_option(name)} as well. "
+            "Leave it out, or fit again into another run directory."
+        )
+
+
+def go_on(made: Path, data: Path | None, device: str) -> Fitted:
+    """Take a fit up where it was interrupted, by its own algorithm; one that is done is left as it is."""
+    from ..data.writing import require_space
+    from ..inference.run_directory import load, read_config, save
+
+    earlier = load(made, device=device)
+    if earlier.converged is not False:
+        typer.echo(f"{made}: nothing to go on with: {earlier.stopped}", err=True)
+        return earlier
+    config = read_config(made)
+    data = _data_of(earlier, made, data)
+    from_disk: bool = config["data"]["from_disk"]
+    require_space(made, sum(config["files"].values()))
+    settings: dict[str, Any] = {"seed": earlier.seed, "device": device, "dtype": earlier.dtype, "resume": earlier}
+    settings |= earlier.options
+    fitted = run(earlier.algorithm, earlier.model, earlier.guide, data, from_disk, **settings)
+    save(fitted, made, force=True, data=data, from_disk=from_disk)
+    return fitted
+
+
+def _data_of(earlier: Fitted, made: Path, data: Path | None) -> Any:
+    """The training data of a fit that can be gone on with."""
+    from ..data.errors import PlatewiseError
+    from .program import command
+    from .training import require_training
+
+    if earlier.algorithm not in RESUMABLE:
+        raise PlatewiseError(
+            f"Expected a fit by {' or '.join(RESUMABLE)} to go on with, got one by {earlier.algorithm}. Fit again."
+        )
+    how = f"`{command('fit')} DATA --resume {made}`"
+    return require_training(data or earlier.data, made, "to go on with the fit", how)
