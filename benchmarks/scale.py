@@ -6,7 +6,7 @@ streamed from disk by natural gradient, without a table of users (`hold_rows=Fal
 
     python benchmarks/scale.py                                      1M and 10M: some minutes
     python benchmarks/scale.py --sizes 32M                          as many ratings as MovieLens 32M
-    python benchmarks/scale.py --sizes 100M --passes 2 --folder F   F keeps the file, 0.8 GB, for a second run
+    python benchmarks/scale.py --sizes 100M --passes 1 --folder F   F keeps the file, 0.8 GB, for a second run
     python benchmarks/scale.py --sizes 6040x3706x500000 12080x7412x1000000
 """
 

@@ -54,14 +54,15 @@ class Options:
 
     Attributes:
         passes: Passes over the rows.
-        random_passes: How many of them, the first, take random blocks and step after each.
+        random_passes: How many of them, the first, take random blocks and step after each; None takes one where there
+            are two passes or more.
         batch_rows: Rows in a block; None takes a sixteenth of the rows, at least 256 and at most 32,768.
         forgetting: Rate at which steps shrink, above 0.5 and at most 1 (Robbins and Monro).
         momentum: What of a later pass's change of the columns' means is added once more before the next.
     """
 
     passes: int = 8
-    random_passes: int = 1
+    random_passes: int | None = None
     batch_rows: int | None = None
     forgetting: float = 0.7
     momentum: float = 0.8
@@ -69,7 +70,7 @@ class Options:
     def __post_init__(self) -> None:
         require_positive(self, "passes", "batch_rows")
         require_whole(self, "passes", "random_passes", "batch_rows")
-        if not 0 <= self.random_passes < self.passes:
+        if not 0 <= self.first_passes < self.passes:
             raise PlatewiseError(
                 f"Expected random_passes of 0 or more, and more passes than that, got {self.random_passes} of "
                 f"{self.passes} passes. Raise passes."
@@ -78,6 +79,11 @@ class Options:
             raise PlatewiseError(f"Expected forgetting above 0.5 and at most 1, got {self.forgetting}.")
         if not 0 <= self.momentum < 1:
             raise PlatewiseError(f"Expected momentum from 0 to below 1, got {self.momentum}.")
+
+    @property
+    def first_passes(self) -> int:
+        """Passes of random blocks."""
+        return min(1, int(self.passes) - 1) if self.random_passes is None else self.random_passes
 
 
 @dataclass
@@ -218,7 +224,7 @@ def _run(state: State, shown: bool) -> tuple[str, bool | None]:
     with interrupts() as pressed, progress_bar("passes", options.passes, 0, shown) as bar:
         for k in range(options.passes):
             start = time.perf_counter()
-            if k < options.random_passes:
+            if k < options.first_passes:
                 for batch in state.loader.epoch(k):
                     step(state, batch)
             else:

@@ -22,8 +22,9 @@ MATRIX = small_matrix(N, M, share=0.4, seed=2)
 MATRIX.data[MATRIX.indices == 5] = 0
 MATRIX.eliminate_zeros()  # a column without entries
 COUNT = torch.tensor(MATRIX.getnnz(0), dtype=torch.float64)
-GIVEN = Given(torch.diag(torch.tensor([1.0, 2.0, 3.0])), torch.tensor([0.1, 0.0, -0.2]), 2.5, 0.3)
-LIKE = torch.zeros(0)
+PRECISION, PULL = (torch.tensor(x, dtype=torch.float64) for x in ([1.0, 2.0, 3.0], [0.1, 0.0, -0.2]))
+GIVEN = Given(PRECISION.diag(), PULL, 2.5, 0.3)
+LIKE = torch.zeros(0, dtype=torch.float64)
 EXACT = {"atol": 1e-9, "rtol": 1e-9}
 
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from platewise.data import PlatewiseError, RowLoader, simulate_ratings, write_h5ad
 from platewise.data.loader import MemoryRows
-from platewise.guides import NormalGuide, RowBlockNormal
+from platewise.guides import MeanFieldNormal, NormalGuide, RowBlockNormal
 from platewise.inference import Fitted, coordinate_ascent, natural_gradient, svi
 from platewise.inference.elbo import ClosedFormELBO
 from platewise.inference.item_statistics import Tally
@@ -127,13 +127,14 @@ def test_the_rows_written_last_only_raise_the_bound(family, hold_rows, random_pa
     assert bound == pytest.approx(fitted.elbo, rel=0.02)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_ten_passes_come_close_to_coordinate_ascent(family):
+@pytest.mark.parametrize(("family", "near"), [(RowBlockNormal, 2e-3), (MeanFieldNormal, 6e-3)])
+def test_ten_passes_come_close_to_the_maximum(family, near):
+    """As close as ten sweeps of coordinate ascent, which move a factorised fit slowly at its end."""
     model = LatentFactor(2, sigma=0.5, user_scale=0.7, item_scale=0.7)
-    ratings, _ = simulate_ratings(model, 400, 100, 7000, given={"mu": 3.5}, seed=1)
+    ratings, _ = simulate_ratings(model, 300, 80, 5000, given={"mu": 3.5}, seed=1)
     exact = coordinate_ascent.fit(LatentFactor(3), family(), ratings, tolerance=1e-5, **ABOUT)
     streamed = natural_gradient.fit(LatentFactor(3), family(), ratings, passes=10, batch_rows=40, **ABOUT)
-    assert streamed.elbo > exact.elbo - 2e-3 * abs(exact.elbo)
+    assert streamed.elbo > exact.elbo - near * abs(exact.elbo)
     assert streamed.converged is None
     assert streamed.stopped.startswith("all 10 passes done; the bound changed by")
 
@@ -197,7 +198,7 @@ def test_blocks_of_rows_without_entries(seed, batch_rows, hold_rows):
     [
         ({"passes": 0}, "Expected passes above 0, got 0"),
         ({"batch_rows": 0}, "Expected batch_rows above 0, got 0"),
-        ({"passes": 1}, "and more passes than that, got 1 of 1 passes. Raise passes"),
+        ({"passes": 2, "random_passes": 2}, r"and more passes than that, got 2 of 2 passes\. Raise passes"),
         ({"random_passes": -1}, "Expected random_passes of 0 or more"),
         ({"forgetting": 0.5}, "Expected forgetting above 0.5 and at most 1, got 0.5"),
         ({"forgetting": 1.1}, "Expected forgetting above 0.5 and at most 1"),
@@ -212,20 +213,26 @@ def test_options_out_of_their_ranges_are_refused(options, message):
         _fit(**options)
 
 
+@pytest.mark.parametrize(("passes", "first"), [(1, 0), (2, 1), (8, 1)])
+def test_the_first_pass_is_random_where_there_is_another(passes, first):
+    assert natural_gradient.Options(passes=passes).first_passes == first
+
+
 def test_the_ends_of_the_ranges_are_taken():
+    _fit(passes=1)
     _fit(passes=2, random_passes=1, forgetting=1.0, momentum=0.0, batch_rows=4)
     _fit(passes=1, random_passes=0, forgetting=0.51, momentum=0.99, batch_rows=1000)
 
 
 def test_what_has_no_exact_updates_is_refused():
-    with pytest.raises(PlatewiseError, match="for natural gradients, got Regression. Fit it by svi"):
+    with pytest.raises(PlatewiseError, match=r"for natural gradients, got Regression\. Fit it by svi"):
         natural_gradient.fit(Regression(), RegressionGuide(60), regression_data()[0], **ABOUT)
-    with pytest.raises(PlatewiseError, match="got RegressionGuide. Fit it by svi"):
+    with pytest.raises(PlatewiseError, match=r"got RegressionGuide\. Fit it by svi"):
         natural_gradient.fit(LatentFactor(2), RegressionGuide(60), RATINGS, **ABOUT)
 
 
 def test_a_matrix_observed_whole_is_refused():
-    with pytest.raises(PlatewiseError, match="got one of a matrix observed whole. Fit it by coordinate_ascent") as said:
+    with pytest.raises(PlatewiseError, match="got one of a matrix observed whole") as said:
         natural_gradient.fit(LatentFactor(2, unstored="zero"), RowBlockNormal(), container(MATRIX, "zero"), **ABOUT)
     assert "\n" not in str(said.value)
 
