@@ -35,7 +35,7 @@ from .device import own_generators, pick_device
 from .entries import matrix_of
 from .factor_modules import read_state, require_exact_updates, write_state
 from .factor_resume import restore, tensors_of
-from .factor_state import FactorState
+from .factor_state import OUT_OF_HAND, PRECISION_LOST, FactorState
 from .fitted import Fitted, describe_source
 from .interrupt import interrupts
 from .options import options_of, require_positive, require_whole
@@ -150,23 +150,30 @@ def init(model: nn.Module, guide: nn.Module, loader: RowLoader, options: Options
 def step(state: State) -> float:
     """One sweep; the bound after it, in nats.
 
-    A sweep that began with extrapolated columns and lowers the bound is undone, and done again without.
+    A sweep that began with extrapolated columns and lowers the bound is undone, and done again without. One whose bound
+    is not finite is undone.
     """
     factors, before = state.factors, replace(state.factors)
     if state.options.accelerate:
         factors.extrapolate(state.options.momentum)
         last = state.records[-1]["elbo"] if state.records else -math.inf
-        if (elbo := _sweep(factors, True)) >= last or before.trail is None:
+        if (elbo := _sweep(factors, True)) >= last or (before.trail is None and math.isfinite(elbo)):
             return elbo
         state.factors = replace(before, trail=None)
-    return _sweep(state.factors, state.options.accelerate)
+    if not math.isfinite(elbo := _sweep(state.factors, state.options.accelerate)):
+        state.factors = before
+    return elbo
 
 
 def _sweep(factors: FactorState, accelerate: bool) -> float:
-    factors.update_users()
-    factors.update_items()
-    factors.finish_sweep(accelerate)
-    return factors.elbo()
+    """All updates once; the bound, NaN where numbers got out of hand."""
+    try:
+        factors.update_users()
+        factors.update_items()
+        factors.finish_sweep(accelerate)
+        return factors.elbo()
+    except OUT_OF_HAND:
+        return math.nan
 
 
 def _run(state: State, shown: bool) -> tuple[str, bool | None]:
@@ -175,7 +182,9 @@ def _run(state: State, shown: bool) -> tuple[str, bool | None]:
     with interrupts() as pressed, progress_bar("sweeps", most, len(state.records), shown) as bar:
         while len(state.records) < most:
             start = time.perf_counter()
-            _record(state, step(state), start, bar)
+            if not math.isfinite(elbo := step(state)):
+                return f"{PRECISION_LOST} in sweep {len(state.records) + 1}, which was undone", False
+            _record(state, elbo, start, bar)
             if (ended := _ended(state)) is not None:
                 return ended
             if pressed():
@@ -211,10 +220,7 @@ def _restore(
 
 def _ended(state: State) -> tuple[str, bool] | None:
     """Why the fit is over, if it is."""
-    elbo, done = state.records[-1]["elbo"], len(state.records)
-    if not math.isfinite(elbo):
-        return "the bound is no longer finite. Look for extreme values in the data, or fit in float64", False
-    change = _change(state)
+    done, change = len(state.records), _change(state)
     if change < -state.options.tolerance:
         return f"the bound fell by {-change:.1e} of itself in sweep {done}: rounding. Fit in float64", False
     if change <= state.options.tolerance:

@@ -88,7 +88,7 @@ def write_blocks(guide: Any, site: str, moments: Moments, first: int = 0) -> Non
 
 def definite(cov: Float[Tensor, "n d d"], eps: float) -> Float[Tensor, "n d d"]:
     """Covariances; where rounding to `eps` left one indefinite, its correlations' eigenvalues are raised to that."""
-    failed = torch.linalg.cholesky_ex(cov).info > 0
+    failed = (torch.linalg.cholesky_ex(cov).info > 0) & cov.isfinite().all(-1).all(-1)
     if not failed.any():
         return cov
     scale = cov[failed].diagonal(dim1=1, dim2=2).sqrt()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from . import bound, transforms
@@ -18,6 +19,8 @@ from .moments import Moments, Sums
 from .row_update import Given, Half, table_of, update_rows
 
 NOISE_FLOOR = 1e-3  # least sigma, in standard deviations of the entries
+OUT_OF_HAND = (OverflowError, ZeroDivisionError, ValueError, torch.linalg.LinAlgError)  # of numbers not finite
+PRECISION_LOST = "the bound was no longer finite (look for extreme scales or values, or fit in float64)"
 START = 0.3  # factors at the start, in prior standard deviations
 SCALE_FLOOR = 1e-10  # least prior variance of a component, in what it was at the start
 

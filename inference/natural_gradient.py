@@ -38,7 +38,7 @@ from .bound import Residual
 from .device import own_generators, pick_device
 from .entries import batch_matrix
 from .factor_modules import read_state, require_exact_updates, write_blocks, write_state
-from .factor_state import FactorState
+from .factor_state import OUT_OF_HAND, PRECISION_LOST, FactorState
 from .fitted import Fitted, describe_source
 from .interrupt import interrupts
 from .item_statistics import Tally
@@ -223,23 +223,34 @@ def _run(state: State, shown: bool) -> tuple[str, bool | None]:
     options = state.options
     with interrupts() as pressed, progress_bar("passes", options.passes, 0, shown) as bar:
         for k in range(options.passes):
-            start = time.perf_counter()
-            if k < options.first_passes:
-                for batch in state.loader.epoch(k):
-                    step(state, batch)
-            else:
-                accumulate(state, state.loader.in_order())
-            _record(state, start, bar)
+            start, before = time.perf_counter(), replace(state.factors)
+            if not math.isfinite(elbo := _pass(state, k)):
+                state.factors = before
+                return f"{PRECISION_LOST} in pass {k + 1}, which was undone", False
+            _record(state, elbo, start, bar)
             if pressed() and k + 1 < options.passes:
                 return f"interrupted after pass {k + 1} of {options.passes}; fit again to have them all", False
     return f"all {options.passes} passes done; the bound changed by {_change(state):.1e} of itself in the last", None
 
 
-def _record(state: State, start: float, bar: Bar) -> None:
+def _pass(state: State, k: int) -> float:
+    """The k-th pass; the bound, NaN where numbers got out of hand."""
+    try:
+        if k < state.options.first_passes:
+            for batch in state.loader.epoch(k):
+                step(state, batch)
+        else:
+            accumulate(state, state.loader.in_order())
+        return state.factors.elbo()
+    except OUT_OF_HAND:
+        return math.nan
+
+
+def _record(state: State, elbo: float, start: float, bar: Bar) -> None:
     done, nnz = len(state.records), state.loader.source.nnz
     seconds = time.perf_counter() - start
     before = state.records[-1]["seconds"] if done else 0.0
-    elbo, sigma = state.factors.elbo(), math.sqrt(state.factors.scales.noise)
+    sigma = math.sqrt(state.factors.scales.noise)
     about = {"epoch": done + 1, "step": done + 1, "elbo": elbo, "sigma": sigma}
     state.records.append(about | {"seconds": before + seconds, "entries_per_second": nnz / seconds})
     bar.advance(done + 1)

@@ -49,10 +49,9 @@ class CompiledRows:
         for weighted, table in ((False, self.table), (True, self.linear)):
             out = scratch.zeros(int(weighted), last - first, len(table) * kernel.WIDTH)
             kernel.accumulate(*arrays, weighted, table, first, last, out)
-            found.append(out)
+            found.append(torch.from_numpy(out))
         plain, linear = found
-        rhs = linear[:, : self.d] - plain[:, self.p : self.p + self.d]
-        return torch.from_numpy(plain[:, : self.p]), torch.from_numpy(rhs)
+        return plain[:, : self.p], linear[:, : self.d] - plain[:, self.p : self.p + self.d]
 
 
 def solve_compiled(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from platewise.data import make_ratings
+from platewise.data import make_ratings, simulate_ratings
 from platewise.inference import Fitted, coordinate_ascent
 from platewise.models import LatentFactor
 from platewise.posterior import evaluate, predict
@@ -176,3 +176,14 @@ def test_ids_that_are_numbers_stay_numbers():
     data = make_ratings(small_matrix(14, 8), np.arange(14) * 10, np.arange(8))
     fitted = _fit(data, FAMILIES[1], torch.float32)
     assert predict(fitted, [20], [3])["user"].tolist() == [20]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sweep_that_float32_cannot_hold_is_undone_and_said(family):
+    """Far more factors than the data hold, and next to no noise: means grow until rounding is all there is."""
+    data = simulate_ratings(LatentFactor(3), 60, 40, 900, seed=1)[0]
+    model, guide = LatentFactor(20, sigma=1e-5), family()
+    fitted = coordinate_ascent.fit(model, guide, data, dtype=torch.float32, progress=False)
+    assert fitted.converged is False
+    assert "the bound" in fitted.stopped
+    assert all(bool(parameter.isfinite().all()) for parameter in guide.parameters())
