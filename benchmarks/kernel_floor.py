@@ -98,7 +98,7 @@ def main() -> None:
     for rank in map(int, given.ranks.split(",")):
         d = rank + 1
         sums, solve = kernel(entries, rank)
-        least = read * (packed_size(d) + 2 * d), fused * d**3 / 2
+        least = read * (packed_size(d) + d), fused * d**3 / 2
         share = [f"{floor / took:.0%}" for floor, took in zip(least, (sums, solve), strict=True)]
         entry = [f"{sums * 1e9:.1f}", f"{least[0] * 1e9:.1f}", share[0]]
         rows.append([str(rank), *entry, f"{solve * 1e6:.2f}", f"{least[1] * 1e6:.2f}", share[1]])

@@ -60,7 +60,7 @@ def first_call(method: Method, rank: int) -> float:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         data = in_place(method, ratings, Path(folder))
-        method.fit(data, rank, progress=False, **SHORTEST[method.algorithm])
+        method.fit(data, min(rank, 16), progress=False, **SHORTEST[method.algorithm])
     return time.perf_counter() - began
 
 

@@ -6,7 +6,7 @@ without changing a prediction (`transforms`). The bound is exact after every swe
 
 A sweep costs e (p + 2 d) additions twice and (n + m) d^3 / 2 multiply-adds, d = r + 1 and p = d (d + 1) / 2 (see
 `row_kernel`); where every entry is observed, O(e r + (n + m) r^2). Memory: 16 bytes an entry, 4 (p + d) bytes a row and
-a column, and 4 (p + 2 d) bytes for each row of the longer side.
+a column, and 4 (p + d) bytes for each row of the longer side.
 
 References:
     Lim and Teh (2007), Variational Bayesian approach to movie rating prediction.

@@ -94,7 +94,7 @@ class Matrix:
         """Observed entries."""
         return self.rows.n_rows * self.rows.n_cols if self.full else len(self.rows.value)
 
-    @property
+    @cached_property
     def sum(self) -> float:
         """Sum of all values."""
         return float(self.rows.value.sum(dtype=torch.float64))

@@ -12,7 +12,7 @@ from .entries import Entries
 from .moments import Moments, packed_size
 from .parallel import Scratch, in_parallel, ranges
 
-TABLE_ROWS = 4096  # written by one thread at a time
+TABLE_ROWS = 512  # written by one thread at a time
 
 
 class CompiledRows:
@@ -26,17 +26,18 @@ class CompiledRows:
         mean, cov = columns.mean.numpy(), columns.cov.numpy()
         n, self.d = mean.shape
         self.p = packed_size(self.d)
-        shapes = ((kernel.panels(width), n, kernel.WIDTH) for width in (self.p + self.d, self.d))
-        self.table, self.linear = (np.empty(shape, mean.dtype) for shape in shapes)
+        self.table = np.empty((-(-(self.p + self.d) // kernel.WIDTH), n, kernel.WIDTH), mean.dtype)
+        self.start, stop = (self.p - self.d) // kernel.WIDTH, -(-self.p // kernel.WIDTH)  # the panels that hold x
+        self.widths = len(self.table) * kernel.WIDTH, (stop - self.start) * kernel.WIDTH
         in_parallel(
-            lambda at: kernel.tabulate(mean, cov, columns.factorised, *at, self.table, self.linear),
+            lambda at: kernel.tabulate(mean, cov, columns.factorised, *at, self.table),
             ranges(n, TABLE_ROWS),
         )
 
     @property
     def bytes_per_row(self) -> int:
         """Memory that sums of one row take."""
-        return 8 * kernel.WIDTH * (len(self.table) + len(self.linear))
+        return 8 * sum(self.widths)
 
     def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
         """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64.
@@ -45,13 +46,11 @@ class CompiledRows:
         """
         scratch = scratch or Scratch()
         arrays = (entries.indptr.numpy(), entries.col.numpy(), entries.value.numpy())
-        found = []
-        for weighted, table in ((False, self.table), (True, self.linear)):
-            out = scratch.zeros(int(weighted), last - first, len(table) * kernel.WIDTH)
-            kernel.accumulate(*arrays, weighted, table, first, last, out)
-            found.append(torch.from_numpy(out))
-        plain, linear = found
-        return plain[:, : self.p], linear[:, : self.d] - plain[:, self.p : self.p + self.d]
+        out, weighted = (scratch.zeros(key, last - first, width) for key, width in enumerate(self.widths))
+        kernel.accumulate(*arrays, self.table, self.start, first, last, out, weighted)
+        plain, linear = torch.from_numpy(out), torch.from_numpy(weighted)
+        x = self.p - self.d - self.start * kernel.WIDTH
+        return plain[:, : self.p], linear[:, x : x + self.d] - plain[:, self.p : self.p + self.d]
 
 
 def solve_compiled(

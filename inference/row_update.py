@@ -1,7 +1,7 @@
 """The exact update of every row's block, given the columns' blocks: the two halves of a sweep of coordinate ascent.
 
 Rows come in ranges whose sums take at most `SUMS_BYTES` on each thread, so peak memory is the table of the columns
-(m (p + 2 d) numbers, d = r + 1, p = d (d + 1) / 2), the moments of both sides, and that.
+(m (p + d) numbers, d = r + 1, p = d (d + 1) / 2), the moments of both sides, and that.
 """
 
 from __future__ import annotations
