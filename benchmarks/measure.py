@@ -91,9 +91,10 @@ def require_files(*paths: Path) -> None:
             )
 
 
-def in_subprocess(method: str, train: Path, test: Path, rank: int, seed: int, sweeps: int) -> Scores:
-    """Measure `method` in a fresh process; one that dies comes back as a `problem`."""
-    return Scores(**{"method": TITLES[method]} | run_fresh(__file__, method, train, test, rank, seed, sweeps))
+def in_subprocess(method: str, train: Path, test: Path, rank: int, seed: int) -> Scores:
+    """Measure `method` (a name, or name:passes) in a fresh process; one that dies comes back as a `problem`."""
+    name, _, passes = method.partition(":")
+    return Scores(**{"method": TITLES[name]} | run_fresh(__file__, name, train, test, rank, seed, passes or 0))
 
 
 def gaussian_scores(mean: "np.ndarray", sd: "np.ndarray", y: "np.ndarray") -> dict[str, float]:
@@ -110,7 +111,7 @@ def gaussian_scores(mean: "np.ndarray", sd: "np.ndarray", y: "np.ndarray") -> di
     }
 
 
-def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int, sweeps: int) -> Scores:
+def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int, passes: int) -> Scores:
     """Run one peer on two csv files whose first columns are user, item, rating."""
     import numpy as np
     import pandas as pd
@@ -120,7 +121,7 @@ def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int, swe
     if find_spec(peer.module) is None:
         return Scores(TITLES[method], problem=f"not installed (pip install {peer.package})")
     tables = [pd.read_csv(path).iloc[:, :3].set_axis(["user", "item", "rating"], axis=1) for path in (train, test)]
-    result = peer.fit_and_predict(*tables, rank, seed)
+    result = peer.fit_and_predict(*tables, rank, seed, passes or peer.passes)
     y = tables[1]["rating"].to_numpy(np.float64)
     return Scores(
         TITLES[method],
@@ -134,19 +135,19 @@ def measure_peer(method: str, train: Path, test: Path, rank: int, seed: int, swe
     )
 
 
-def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int, sweeps: int) -> Scores:
+def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int, passes: int) -> Scores:
     """Fit the latent factor model by one of our algorithms at default settings, and evaluate it.
 
-    Coordinate ascent ends after so many `sweeps`, if that is not 0.
+    It ends after so many `passes` (sweeps, epochs), if that is not 0.
 
     The clock is around the whole call to `fit`; before it, outside the clock, one tiny fit is made (its time is told
     among the options) and an .h5ad to stream from is written.
     """
-    from ours import METHODS, elbo_per_rating, first_call, in_place, passes_of
+    from ours import METHODS, PASSES, elbo_per_rating, first_call, in_place, passes_of
     from platewise.data import read_ratings
     from platewise.posterior import evaluate
 
-    limit = {"sweeps": sweeps} if sweeps and METHODS[method].algorithm == "coordinate_ascent" else {}
+    limit = {PASSES[METHODS[method].algorithm]: passes} if passes else {}
     ratings = read_ratings(train)
     first = first_call(METHODS[method], rank)
     with tempfile.TemporaryDirectory() as folder:
@@ -155,12 +156,12 @@ def measure_ours(method: str, train: Path, test: Path, rank: int, seed: int, swe
         fitted = METHODS[method].fit(data, rank, seed, **limit)
         seconds = time.perf_counter() - began
         judged = evaluate(fitted, read_ratings(test))
-    passes = passes_of(fitted)
+    made = passes_of(fitted)
     return Scores(
         TITLES[method],
         seconds=seconds,
-        passes=float(passes),
-        ratings_per_second=passes * ratings.X.nnz / seconds,
+        passes=float(made),
+        ratings_per_second=made * ratings.X.nnz / seconds,
         rmse=float(judged.rmse),
         coverage=float(judged.coverage["0.9"]),
         log_density=float(judged.log_predictive_density),
@@ -180,11 +181,11 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("rank", type=int)
     parser.add_argument("seed", type=int)
-    parser.add_argument("sweeps", type=int)
+    parser.add_argument("passes", type=int)
     given = parser.parse_args()
     run = measure_ours if given.method in OURS else measure_peer
     try:
-        scores = run(given.method, given.train, given.test, given.rank, given.seed, given.sweeps)
+        scores = run(given.method, given.train, given.test, given.rank, given.seed, given.passes)
     except Exception as error:
         problem = " ".join(f"failed: {type(error).__name__}: {error}".split())
         scores = Scores(TITLES[given.method], problem=problem)

@@ -36,11 +36,12 @@ class PeerResult:
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer: the package to install, the module it holds, and its function of (train, test, rank, seed)."""
+    """A peer: what to install, the module it holds, its function of (train, test, rank, seed, passes), usual passes."""
 
     package: str
     module: str
-    fit_and_predict: Callable[[pd.DataFrame, pd.DataFrame, int, int], PeerResult]
+    fit_and_predict: Callable[[pd.DataFrame, pd.DataFrame, int, int, int], PeerResult]
+    passes: int
 
     def version(self) -> str:
         """Installed version, as `package x.y.z`."""
@@ -75,33 +76,33 @@ def encode(train: pd.DataFrame, test: pd.DataFrame) -> Codes:
     )
 
 
-def cmfrec_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
+def cmfrec_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
     """Alternating least squares, exact Cholesky steps, biases; regularisation at its default of 10."""
     from cmfrec import CMF
 
     columns = {"user": "UserId", "item": "ItemId", "rating": "Rating"}
-    model = CMF(k=rank, niter=15, use_cg=False, random_state=seed, nthreads=2, verbose=False)
+    model = CMF(k=rank, niter=passes, use_cg=False, random_state=seed, nthreads=2, verbose=False)
     began = time.perf_counter()
     model.fit(train.rename(columns=columns))
     seconds = time.perf_counter() - began
     mean = np.asarray(model.predict(test["user"], test["item"]), dtype=np.float64)
-    return PeerResult(mean, None, seconds, 15, f"rank {rank}, 15 iterations, lambda 10, biases, 2 threads")
+    return PeerResult(mean, None, seconds, passes, f"rank {rank}, {passes} iterations, lambda 10, biases, 2 threads")
 
 
-def surprise_svd(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
-    """Stochastic gradient descent with biases: `SVD` at its default rates and 20 epochs."""
+def surprise_svd(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
+    """Stochastic gradient descent with biases: `SVD` at its default rates."""
     from surprise import SVD, Dataset, Reader
 
     scale = (train["rating"].min(), train["rating"].max())
     table = Dataset.load_from_df(train[["user", "item", "rating"]], Reader(rating_scale=scale))
     data = table.build_full_trainset()
-    model = SVD(n_factors=rank, random_state=seed)
+    model = SVD(n_factors=rank, n_epochs=passes, random_state=seed)
     began = time.perf_counter()
     model.fit(data)
     seconds = time.perf_counter() - began
     entries = zip(test["user"], test["item"], strict=True)
     mean = np.array([model.predict(user, item).est for user, item in entries])
-    return PeerResult(mean, None, seconds, 20, f"rank {rank}, 20 epochs, other options at default, 1 thread")
+    return PeerResult(mean, None, seconds, passes, f"rank {rank}, {passes} epochs, other options at default, 1 thread")
 
 
 def one_hot(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> csr_matrix:
@@ -124,23 +125,23 @@ def fit_myfm(model: object, n_iter: int, train: pd.DataFrame, test: pd.DataFrame
     return model.predict(one_hot(codes.test_user, codes.test_item, *shape)), seconds
 
 
-def myfm_variational(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
-    """Factorisation machine by fully factorised variational inference, 30 iterations."""
+def myfm_variational(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
+    """Factorisation machine by fully factorised variational inference."""
     from myfm import VariationalFMRegressor
 
-    mean, seconds = fit_myfm(VariationalFMRegressor(rank=rank, random_seed=seed), 30, train, test)
-    return PeerResult(mean, None, seconds, 30, f"rank {rank}, 30 iterations, grouped by user and item")
+    mean, seconds = fit_myfm(VariationalFMRegressor(rank=rank, random_seed=seed), passes, train, test)
+    return PeerResult(mean, None, seconds, passes, f"rank {rank}, {passes} iterations, grouped by user and item")
 
 
-def myfm_gibbs(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
-    """Factorisation machine by Gibbs sampling, 60 iterations, its own choice of samples kept."""
+def myfm_gibbs(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
+    """Factorisation machine by Gibbs sampling, its own choice of samples kept."""
     from myfm import MyFMGibbsRegressor
 
-    mean, seconds = fit_myfm(MyFMGibbsRegressor(rank=rank, random_seed=seed), 60, train, test)
-    return PeerResult(mean, None, seconds, 60, f"rank {rank}, 60 iterations, grouped by user and item")
+    mean, seconds = fit_myfm(MyFMGibbsRegressor(rank=rank, random_seed=seed), passes, train, test)
+    return PeerResult(mean, None, seconds, passes, f"rank {rank}, {passes} iterations, grouped by user and item")
 
 
-def lenskit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
+def lenskit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
     """Biased matrix factorisation by alternating least squares, in the pipeline its documentation builds."""
     from lenskit.als import BiasedMFScorer
     from lenskit.batch import predict
@@ -150,7 +151,7 @@ def lenskit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -
 
     names = {"user": "user_id", "item": "item_id"}
     data = from_interactions_df(train.rename(columns=names))
-    scorer = BiasedMFScorer(embedding_size=rank)
+    scorer = BiasedMFScorer(embedding_size=rank, epochs=passes)
     pipeline = predict_pipeline(scorer)
     began = time.perf_counter()
     pipeline.train(data, TrainingOptions(rng=seed))
@@ -158,11 +159,10 @@ def lenskit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -
     wanted = test[["user", "item"]].rename(columns=names)
     scores = predict(pipeline, wanted, n_jobs=1).to_df().set_index([*names.values()])["score"]
     mean = scores.reindex(pd.MultiIndex.from_frame(wanted)).to_numpy(np.float64)
-    epochs = scorer.config.epochs
-    return PeerResult(mean, None, seconds, epochs, f"rank {rank}, {epochs} epochs, other options at default, 2 threads")
+    return PeerResult(mean, None, seconds, passes, f"rank {rank}, {passes} epochs, other options at default, 2 threads")
 
 
-def implicit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
+def implicit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
     """Alternating least squares on the same matrix for its speed alone: the model is of implicit feedback."""
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
@@ -170,17 +170,17 @@ def implicit_als(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) 
     codes = encode(train, test)
     entries = (train["rating"].to_numpy(np.float32), (codes.train_user, codes.train_item))
     matrix = csr_matrix(entries, shape=(codes.n_users, codes.n_items))
-    model = AlternatingLeastSquares(factors=rank, random_state=seed, num_threads=2, use_gpu=False)
+    model = AlternatingLeastSquares(factors=rank, iterations=passes, random_state=seed, num_threads=2, use_gpu=False)
     with threadpool_limits(1, "blas"):  # as its documentation asks: it has threads of its own
         began = time.perf_counter()
         model.fit(matrix, show_progress=False)
         seconds = time.perf_counter() - began
-    settings = f"rank {rank}, {model.iterations} iterations, other options at default, 2 threads"
-    return PeerResult(None, None, seconds, model.iterations, f"{settings}; fits implicit feedback: no RMSE")
+    settings = f"rank {rank}, {passes} iterations, other options at default, 2 threads"
+    return PeerResult(None, None, seconds, passes, f"{settings}; fits implicit feedback: no RMSE")
 
 
-def plain_pyro(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) -> PeerResult:
-    """The same model as a Pyro tutorial would write and fit it (see `peer_pyro`)."""
+def plain_pyro(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int, passes: int) -> PeerResult:
+    """The same model as a Pyro tutorial would write and fit it (see `peer_pyro`), for 64 seconds whatever `passes`."""
     from peer_pyro import fit_within, predict
 
     codes = encode(train, test)
@@ -191,11 +191,11 @@ def plain_pyro(train: pd.DataFrame, test: pd.DataFrame, rank: int, seed: int) ->
 
 
 PEERS: dict[str, Peer] = {
-    "cmfrec": Peer("cmfrec", "cmfrec", cmfrec_als),
-    "myfm": Peer("myfm", "myfm", myfm_variational),
-    "myfm-gibbs": Peer("myfm", "myfm", myfm_gibbs),
-    "surprise": Peer("scikit-surprise", "surprise", surprise_svd),
-    "lenskit": Peer("lenskit", "lenskit", lenskit_als),
-    "implicit": Peer("implicit", "implicit", implicit_als),
-    "pyro": Peer("pyro-ppl", "pyro", plain_pyro),
+    "cmfrec": Peer("cmfrec", "cmfrec", cmfrec_als, 15),
+    "myfm": Peer("myfm", "myfm", myfm_variational, 30),
+    "myfm-gibbs": Peer("myfm", "myfm", myfm_gibbs, 60),
+    "surprise": Peer("scikit-surprise", "surprise", surprise_svd, 20),
+    "lenskit": Peer("lenskit", "lenskit", lenskit_als, 10),
+    "implicit": Peer("implicit", "implicit", implicit_als, 15),
+    "pyro": Peer("pyro-ppl", "pyro", plain_pyro, 0),
 }

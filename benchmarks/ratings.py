@@ -1,10 +1,11 @@
 """Platewise and its peers on one split of ratings, in one run: accuracy, honesty of the intervals, speed.
 
 Every method runs in a process of its own with two threads, seed by seed in turn, so that a slow moment of
-the machine falls on all alike; the table shows medians over seeds.
+the machine falls on all alike; the table shows medians over seeds. `name:n` limits a method to n passes.
 
     python benchmarks/ratings.py --rank 16 --seeds 3 --methods coordinate-ascent --peers cmfrec,myfm,pyro
     python benchmarks/ratings.py --rank 16 --seeds 3 --slow
+    python benchmarks/ratings.py --methods coordinate-ascent:5,coordinate-ascent:6 --peers myfm:18,myfm:20
 """
 
 import argparse
@@ -39,7 +40,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--test", type=Path, default=data_folder() / "ml-1m" / "test.csv.gz")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...)")
-    parser.add_argument("--sweeps", type=int, default=0, help="most sweeps of coordinate ascent; 0 for its default")
     parser.add_argument("--methods", default=",".join(OURS), help=f"ours: {', '.join(OURS)}; '' for none")
     quick = [name for name in PEERS if name not in SLOW]
     parser.add_argument("--peers", default=",".join(quick), help=f"others: {', '.join(PEERS)}; '' for none")
@@ -51,7 +51,7 @@ def methods(given: argparse.Namespace) -> list[str]:
     """Names asked for, ours first; one that is unknown ends the run."""
     names = [name for name in f"{given.methods},{given.peers}".split(",") if name]
     names += [name for name in SLOW if given.slow and name not in names]
-    unknown = [name for name in names if name not in TITLES]
+    unknown = [name for name in names if name.partition(":")[0] not in TITLES]
     if unknown:
         raise SystemExit(f"Expected methods among {', '.join(TITLES)}, got {', '.join(unknown)}.")
     return names
@@ -111,7 +111,7 @@ def main() -> None:
     runs: dict[str, list[Scores]] = {name: [] for name in names}
     for seed in range(given.seeds):
         for name in names:
-            runs[name].append(in_subprocess(name, given.train, given.test, given.rank, seed, given.sweeps))
+            runs[name].append(in_subprocess(name, given.train, given.test, given.rank, seed))
             print(f"seed {seed}: {' | '.join(row(runs[name][-1]))}", flush=True)
     scores = [medians(each) for each in runs.values()]
     title = f"{given.train.name}, rank {given.rank}, medians of {given.seeds} seeds, load before {load:.1f}"

@@ -80,10 +80,15 @@ def write_blocks(guide: Any, site: str, moments: Moments, first: int = 0) -> Non
     """Write a site's blocks from the `first` on, slice by slice."""
     n, d = moments.mean.shape
     for at in slices(n, d):
-        cov = moments.cov[at].double()
+        mean, cov = moments.mean[at], moments.cov[at].double()
         there = slice(first + at.start, first + at.stop)
-        full = cov if moments.factorised else definite(unpack(cov, d), torch.finfo(moments.cov.dtype).eps)
-        guide.set_blocks(site, moments.mean[at], full, there)
+        full = cov if moments.factorised else unpack(cov, d)
+        try:
+            guide.set_blocks(site, mean, full, there)
+        except PlatewiseError:  # rare, and looking for it first would take as long as writing
+            if moments.factorised:
+                raise
+            guide.set_blocks(site, mean, definite(full, torch.finfo(moments.cov.dtype).eps), there)
 
 
 def definite(cov: Float[Tensor, "n d d"], eps: float) -> Float[Tensor, "n d d"]:

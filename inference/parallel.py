@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +38,14 @@ def ranges(n: int, step: int) -> list[Range]:
 
 
 def in_parallel(work: Callable[[Range], T], over: Iterable[Range]) -> list[T]:
-    """Results of `work`, which must let go of the interpreter's lock, in the order of the ranges."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(work, over))
+    """Results of `work`, which must let go of the interpreter's lock, in the order of the ranges.
+
+    `work` may not call this in turn: it would wait for itself.
+    """
+    return list(_pool(torch.get_num_threads(), os.getpid()).map(work, over))
+
+
+@cache
+def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay, as starting them takes milliseconds a sweep; a forked process has none and gets its own."""
+    return ThreadPoolExecutor(n_threads)
