@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import anndata as ad
     from torch import nn
 
     from ..inference import Fitted
@@ -18,6 +19,9 @@ OPTIONS = {
     "svi": ("epochs", "batch_rows", "learning_rate", "estimator"),
 }
 ALGORITHMS = tuple(OPTIONS)
+OF_WHOLE_ROWS: dict[str, dict[str, Any]] = {  # all entries of a row make a bound that factors move little
+    "coordinate-ascent": {"sweeps": 300, "tolerance": 1e-6},
+}
 STREAMING = ("natural-gradient", "svi")  # these read DATA a batch at a time, from disk if they are to
 RESUMABLE = ("coordinate-ascent", "svi")
 OF_THE_GUIDE = "drop_users"  # the one option that is the guide's
@@ -56,21 +60,18 @@ def as_option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def run(algorithm: str, model: nn.Module, guide: nn.Module, data: Path, from_disk: bool, **settings: Any) -> Fitted:
-    """Run an algorithm on a file.
+def run(algorithm: str, model: nn.Module, guide: nn.Module, data: ad.AnnData | Path, **settings: Any) -> Fitted:
+    """Run an algorithm on data.
 
     Args:
         algorithm: The algorithm.
         model: The model.
         guide: The guide.
-        data: The .h5ad.
-        from_disk: Whether to stream it.
+        data: The matrix, or the .h5ad to stream.
         **settings: What its `fit` takes.
     """
-    from ..data.storage import read_h5ad
-
     module = import_module(f"..inference.{algorithm.replace('-', '_')}", __package__)
-    fitted: Fitted = module.fit(model, guide, data if from_disk else read_h5ad(data), **settings)
+    fitted: Fitted = module.fit(model, guide, data, **settings)
     return fitted
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from .demo import demo
+from .embed import embed
 from .evaluate import evaluate
 from .fit import fit
 from .fold_in import fold_in
@@ -25,7 +26,7 @@ from .simulate import simulate
 from .split import split
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports no more of its exceptions
-COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, fold_in, posterior)
+COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, fold_in, embed, posterior)
 
 app = typer.Typer(
     name="platewise",

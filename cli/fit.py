@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .algorithms import ALGORITHMS, ESTIMATORS, OF_THE_GUIDE, require_own_options, run, settings_of
+from .algorithms import ALGORITHMS, ESTIMATORS, OF_THE_GUIDE, OF_WHOLE_ROWS, require_own_options, run, settings_of
 from .options import MAX_SEED, Device, Force, Json, Threads
 from .rank import AUTO, AUTO_OPTIONS, WIDEST, rank_of, require_prunes
 from .resume import go_on, refuse_with_resume
@@ -34,7 +34,7 @@ def _choice(what: str, names: tuple[str, ...], kind: str) -> str:
 
 
 def fit(
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="The .h5ad to fit.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="The .h5ad to fit: ratings or cells.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run directory to make.")] = None,
     model: Annotated[str | None, typer.Option(help=_choice("The model", MODELS, "model"))] = None,
     guide: Annotated[str | None, typer.Option(help=_choice("The variational family", GUIDES, "guide"))] = None,
@@ -46,14 +46,22 @@ def fit(
             f"{WIDEST} to begin with."
         ),
     ] = None,
+    unstored: Annotated[
+        str | None,
+        typer.Option(
+            help="How the model takes entries that are not stored: zero (observed zeros) or missing; as DATA says if "
+            "not given. Counts may be taken either way, ratings as missing only."
+        ),
+    ] = None,
     sweeps: Annotated[
-        int | None, typer.Option(help="coordinate-ascent: most sweeps; 100 if not given, 300 with --rank auto.")
+        int | None,
+        typer.Option(help="coordinate-ascent: most sweeps; 100 if not given, 300 with --rank auto or zeros."),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             help="coordinate-ascent: relative change of the bound in a sweep at which it ends; 0.0005 if not given, "
-            "0.00001 with --rank auto."
+            "0.00001 with --rank auto, 0.000001 with zeros that are not stored."
         ),
     ] = None,
     passes: Annotated[
@@ -93,6 +101,9 @@ def fit(
 ) -> None:
     """Fit a model and write a run directory, which holds everything that the read-outs need.
 
+    DATA are ratings, or cells by genes, whose zeros are observed. Counts are log-normalised to a total of 10,000 a cell
+    first, and so are those that read-outs take later; entries that are normalised already stay as they are.
+
     coordinate-ascent solves for every user and item in turn, exactly; natural-gradient does so for some users at a
     time, for data that do not fit into memory; svi climbs by noisy gradients, and is for any model.
 
@@ -102,6 +113,8 @@ def fit(
         platewise fit train.h5ad --rank 16 --seed 0 -o RUN
 
         platewise fit train.h5ad --rank auto -o RUN
+
+        platewise fit cells.h5ad --rank 20 -o RUN
 
         platewise fit train.h5ad --algorithm svi --guide mean-field --epochs 20 --from-disk -o RUN
 
@@ -113,7 +126,8 @@ def fit(
     start(threads)
     from ..inference.run_directory import save
 
-    choice: dict[str, Any] = {"model": model, "guide": guide, "algorithm": algorithm, "rank": rank}
+    kinds = {"model": model, "guide": guide, "algorithm": algorithm}
+    choice: dict[str, Any] = {**kinds, "rank": rank, "unstored": unstored}
     options: dict[str, Any] = {
         "sweeps": sweeps,
         "tolerance": tolerance,
@@ -143,8 +157,10 @@ def _begin(
     choice: dict[str, Any], options: dict[str, Any], data: Path, made: Path, from_disk: bool, settings: dict[str, Any]
 ) -> Fitted:
     """A new fit, once all that can be checked before it is."""
+    from ..data.preparation import prepared
+    from ..data.storage import read_h5ad
     from ..data.writing import require_space
-    from .matrix import require_ratings, size_of
+    from .matrix import said_by, size_of
 
     algorithm = choice["algorithm"]
     _check_names(choice | {"estimator": options.get("estimator", "auto")})
@@ -153,13 +169,43 @@ def _begin(
         require_prunes(algorithm)
         options = AUTO_OPTIONS[algorithm] | options
     shape, n_entries = size_of(data)
-    rank = rank_of(choice["rank"], shape, n_entries)
-    made_for = (_model(rank), _guide(choice["guide"], OF_THE_GUIDE not in options))
-    require_ratings(data, "LatentFactor")
+    unstored = choice.get("unstored") or said_by(data)
+    if unstored == "zero":
+        options = OF_WHOLE_ROWS.get(algorithm, {}) | options
+    rank = rank_of(choice["rank"], shape, shape[0] * shape[1] if unstored == "zero" else n_entries)
+    made_for = (_model(rank, unstored), _guide(choice["guide"], OF_THE_GUIDE not in options))
+    _require_fits(data, unstored, algorithm, from_disk)
     numbers = made_for[1].width(rank + 1) * (shape[0] * made_for[1].hold_rows + shape[1])
     require_space(made, sum(shape) * BYTES_PER_NAME + numbers * 3 * 4)
-    settings = settings | settings_of(options)
-    return run(algorithm, *made_for, data, from_disk, **settings)
+    taken = data if from_disk else prepared(read_h5ad(data), unstored)
+    fitted = run(algorithm, *made_for, taken, **settings | settings_of(options))
+    return _said_how_streamed(fitted)
+
+
+def _said_how_streamed(fitted: Fitted) -> Fitted:
+    """A fit that says how its entries were normalised; streamed ones were taken as the file has them."""
+    from ..data.normalise import ELSEWHERE, NORMALISED
+    from ..data.preparation import is_expression
+
+    if is_expression(fitted.meaning):
+        fitted.meaning.setdefault(NORMALISED, ELSEWHERE)
+    return fitted
+
+
+def _require_fits(data: Path, unstored: str, algorithm: str, from_disk: bool) -> None:
+    """Check that a file may be taken so, by this algorithm."""
+    from ..data.errors import PlatewiseError
+    from ..data.preparation import require_takeable
+    from .matrix import require_streamable, said_by
+
+    require_takeable(said_by(data), unstored)
+    if algorithm == "natural-gradient" and unstored == "zero":
+        raise PlatewiseError(
+            "Expected entries not stored to be missing for natural-gradient, got observed zeros. Say --algorithm "
+            "coordinate-ascent, or svi."
+        )
+    if from_disk:
+        require_streamable(data, unstored)
 
 
 def _check_names(choice: dict[str, Any]) -> None:
@@ -185,10 +231,10 @@ def _require_paths(data: Path | None, output: Path | None, force: bool) -> tuple
     return data, output
 
 
-def _model(rank: int) -> nn.Module:
+def _model(rank: int, unstored: str) -> nn.Module:
     from ..models import LatentFactor
 
-    return LatentFactor(rank)
+    return LatentFactor(rank, unstored=unstored)
 
 
 def _guide(name: str, hold_rows: bool) -> NormalGuide:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def fold_in(
     run: Run,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="The .h5ad of the new users' ratings.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The .h5ad of the new users' ratings, or of new cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run directory to make, of these users.")],
     device: Device = "auto",
     threads: Threads = None,
@@ -25,7 +25,8 @@ def fold_in(
     """Find users' posteriors from their ratings, given the items as they were fitted, and write a run of those users.
 
     Users may be new, or known ones with new ratings. Items are aligned by name; ratings of items that the fit never saw
-    are left out, and counted. Every command that reads a run reads the new one.
+    are left out, and counted. Every command that reads a run reads the new one. Cells are folded in likewise, their
+    counts normalised as those of the fit were; they must have all its genes.
 
     Example:
         platewise fold-in RUN new.h5ad -o NEW
@@ -35,12 +36,12 @@ def fold_in(
     start(threads)
     from ..data.storage import read_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import CONFIG, load, save
+    from ..inference.run_directory import CONFIG, load, read_config, save
     from ..posterior import fold_in as folded_in
-    from .matrix import require_ratings
+    from .matrix import require_kind
 
     require_free(output, force=force, mark=CONFIG)
-    require_ratings(data, "a fold-in")
+    require_kind(data, read_config(run)["meaning"], "a fold-in")
     adata = read_h5ad(data)
     fitted = folded_in(load(run, device=device), adata)
     save(fitted, output, force=force, data=data)
@@ -48,6 +49,7 @@ def fold_in(
 
 
 def _report(fitted: Fitted, run: Path, n_given: int, as_json: bool) -> None:
+    from ..data.preparation import is_expression
     from .output import count, print_json
     from .program import command
 
@@ -55,6 +57,8 @@ def _report(fitted: Fitted, run: Path, n_given: int, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(run), "users": fitted.n_rows, "entries": used, "left_out": n_given - used})
         return
-    of = fitted.meaning["row_name"]
-    typer.echo(f"{run}: {count(fitted.n_rows, of)} with {count(used, 'rating')}, {fitted.stopped}")
-    typer.echo(f"next: {command('recommend', run, '--user')} ID")
+    of, of_cells = fitted.meaning["row_name"], is_expression(fitted.meaning)
+    kind = "stored value" if of_cells else "rating"
+    typer.echo(f"{run}: {count(fitted.n_rows, of)} with {count(used, kind)}, {fitted.stopped}")
+    following = ("predict", "CELL --item GENE") if of_cells else ("recommend", "ID")
+    typer.echo(f"next: {command(following[0], run, '--user')} {following[1]}")

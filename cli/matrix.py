@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+CHUNK = 1 << 20  # entries read at once
 
 
 def size_of(path: Path) -> tuple[tuple[int, int], int]:
@@ -38,6 +41,77 @@ def require_ratings(path: Path, needed_by: str) -> None:
         f"Expected {WORDS['missing']} for {needed_by}, got {got}: {path}. If they are ratings, say "
         f"`platewise ingest {source} --unstored missing -o RATINGS.h5ad`, and take that file."
     )
+
+
+def said_by(path: Path) -> str:
+    """What a file says of entries not stored: "missing" or "zero".
+
+    Raises:
+        PlatewiseError: If it does not say, is missing, or is no whole .h5ad.
+    """
+    from ..data.errors import PlatewiseError
+    from ..data.meaning import INGEST
+
+    if not (said := _looked_up(path)[2]):
+        raise PlatewiseError(
+            f"Expected a file that says what entries not stored mean, got one that does not: {path}. Say "
+            f"`{INGEST.format('missing|zero').replace('FILE', str(path))}`: missing for ratings, zero for counts."
+        )
+    return said
+
+
+def require_kind(path: Path, about: Mapping[str, Any], needed_by: str) -> None:
+    """Check that an .h5ad holds what a fit was made on: ratings, or counts and what is made from them.
+
+    Args:
+        path: The file.
+        about: The fit's `meaning`.
+        needed_by: Who needs it, for the message.
+
+    Raises:
+        PlatewiseError: If it is missing, no whole .h5ad, or of another kind.
+    """
+    from ..data.errors import PlatewiseError
+    from ..data.meaning import WORDS
+    from ..data.preparation import is_expression
+
+    if not is_expression(about):
+        require_ratings(path, needed_by)
+    elif (said := said_by(path)) != "zero":
+        raise PlatewiseError(
+            f"Expected {WORDS['zero']} for {needed_by}, as in the fit, got {WORDS[said]}: {path}. Check the file."
+        )
+
+
+def require_streamable(path: Path, unstored: str) -> None:
+    """Check that a file can be streamed as it is, without a step that needs all of it.
+
+    Raises:
+        PlatewiseError: If it holds counts, or entries not stored are to be taken as it does not say.
+    """
+    from ..data.errors import PlatewiseError
+
+    said = said_by(path)
+    if said != unstored:
+        raise PlatewiseError(
+            f"Expected --unstored {said}, as {path} says, with --from-disk, got {unstored}. Leave one of the two out."
+        )
+    if said == "zero" and _holds_counts(path):
+        raise PlatewiseError(
+            f"Expected log-normalised entries to stream from disk, got counts: {path}. Leave --from-disk out, or "
+            "normalise them with platewise.data.log_normalise and write that."
+        )
+
+
+def _holds_counts(path: Path) -> bool:
+    """Whether all stored entries are whole numbers from 0 on; looks no further than the first that is not."""
+    import h5py
+    import numpy as np
+
+    with h5py.File(path, "r") as file:
+        values = file["X"]["data"] if "data" in getattr(file["X"], "keys", tuple)() else file["X"]
+        blocks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+        return all(bool(((block >= 0) & (block == np.floor(block))).all()) for block in blocks)
 
 
 def _looked_up(path: Path) -> tuple[tuple[int, int], int, str]:

@@ -24,7 +24,7 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
 
     last = fitted.history.iloc[-1].to_dict() if len(fitted.history) else {}
     if as_json:
-        ends = {"stopped": fitted.stopped, "converged": fitted.converged, **_ranks(fitted)}
+        ends = {"stopped": fitted.stopped, "converged": fitted.converged, **_ranks(fitted), **_data_as_taken(fitted)}
         print_json({"run": str(run), **ends, "elbo": last.get("elbo"), "seconds": last.get("seconds")})
     else:
         typer.echo(_summary(fitted, run, last))
@@ -46,12 +46,29 @@ def _ranks(fitted: Fitted) -> dict[str, Any]:
     return {"rank": getattr(fitted.model, "rank", None), "effective_rank": found}
 
 
+def _data_as_taken(fitted: Fitted) -> dict[str, Any]:
+    """How entries not stored were taken, and what counts were scaled to."""
+    return {"unstored": fitted.meaning["unstored"], "normalised": fitted.meaning.get("normalised")}
+
+
+def _how_taken(fitted: Fitted) -> str:
+    """What was made of a count matrix, in words."""
+    from ..data.normalise import said_of
+
+    gaps = "observed zeros" if fitted.meaning["unstored"] == "zero" else "missing"
+    return f"taken: {said_of(fitted.meaning.get('normalised'))}; entries not stored taken as {gaps}"
+
+
 def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
+    from ..data.preparation import is_expression
     from .program import command
 
     lines = [f"{run}: {fitted.stopped}"]
+    if is_expression(fitted.meaning):
+        lines.append(_how_taken(fitted))
     if last:
-        n_entries = int(fitted.obs["n_entries"].sum())
+        is_whole = fitted.meaning["unstored"] == "zero"
+        n_entries = fitted.n_rows * fitted.n_cols if is_whole else int(fitted.obs["n_entries"].sum())
         ranks = _ranks(fitted)
         found = "" if ranks["effective_rank"] is None else "; effective rank {effective_rank} of {rank}"
         per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n_entries:.4f} per entry)"

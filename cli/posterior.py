@@ -57,7 +57,7 @@ def posterior(
 
     require_free(output, force=force)
     fitted = load(run, device=device)
-    held_out = None if test is None else _sample(test, seed)
+    held_out = None if test is None else _sample(fitted, test, seed)
     training = _training_data(run, fitted, data) if row or data else None
     idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)
     save_netcdf(idata, output, force=force)
@@ -85,16 +85,20 @@ def _training_data(run: Path, fitted: Fitted, named: Path | None) -> ad.AnnData 
     return found
 
 
-def _sample(test: Path, seed: int) -> ad.AnnData:
+def _sample(fitted: Fitted, test: Path, seed: int) -> ad.AnnData:
     """Some of the held-out ratings, at random."""
     import numpy as np
     import scipy.sparse as sp
 
+    from ..data.preparation import is_expression
     from ..data.storage import read_h5ad
-    from .matrix import require_ratings
+    from ..posterior.columns import on_columns_of
+    from .matrix import require_kind
 
-    require_ratings(test, "--test")
+    require_kind(test, fitted.meaning, "--test")
     adata = read_h5ad(test)
+    if is_expression(fitted.meaning):
+        adata = on_columns_of(fitted, adata)  # a row's total is over all its entries
     entries = adata.X.tocoo()
     if entries.nnz > MAX_HELD_OUT:
         kept = np.random.default_rng(seed).choice(entries.nnz, MAX_HELD_OUT, replace=False)

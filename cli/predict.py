@@ -12,8 +12,8 @@ from .options import Data, Device, Force, Json, Run, Seed, Table, Threads
 
 def predict(
     run: Run,
-    user: Annotated[list[str] | None, typer.Option("--user", help="A user's id; may be repeated.")] = None,
-    item: Annotated[list[str] | None, typer.Option("--item", help="An item's id; may be repeated.")] = None,
+    user: Annotated[list[str] | None, typer.Option("--user", help="A user's (a cell's) id; may be repeated.")] = None,
+    item: Annotated[list[str] | None, typer.Option("--item", help="An item's (a gene's) id; may be repeated.")] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="A CSV with columns user and item, in place of --user and --item.")
     ] = None,
@@ -29,7 +29,8 @@ def predict(
 ) -> None:
     """Predict ratings, with intervals: of every user given for every item given, or of pairs in a file.
 
-    An id that the fit never saw gets the prior predictive, and is flagged in known_user or known_item.
+    Of cells and genes it predicts values as they were fitted, log-normalised. An id that the fit never saw gets the
+    prior predictive, and is flagged in known_user or known_item.
 
     Examples:
         platewise predict RUN --user 42 --item 10 --item 11
@@ -39,6 +40,7 @@ def predict(
     from .start import start
 
     start(threads)
+    from ..data.preparation import is_expression
     from ..data.writing import require_free
     from ..inference.run_directory import load
     from ..posterior import predict as predictions
@@ -51,7 +53,8 @@ def predict(
     fitted = load(run, device=device)
     training = None if data is None else as_fitted(fitted, data)
     frame = predictions(fitted, *wanted, level=level, of=of, data=training, seed=seed)
-    show_frame(frame, f"{run}: {of} with {100 * level:g}% interval", json, output, force)
+    what = "value" if of == "rating" and is_expression(fitted.meaning) else of
+    show_frame(frame, f"{run}: {what} with {100 * level:g}% interval", json, output, force)
     unknown = int((~frame.filter(like="known_").all(axis=1)).sum())
     if unknown and not json:
         typer.echo(

@@ -50,12 +50,14 @@ def recommend(
     from ..data.writing import require_free
     from ..inference.run_directory import load
     from ..posterior import recommend as recommendations
+    from ..posterior.recommend import require_rates
     from .output import show_frame
     from .training import as_fitted, require_training, training_data_of
 
     if output is not None:
         require_free(output, force=force)
     fitted = load(run, device=device)
+    require_rates(fitted)
     seen: ad.AnnData | None = None
     if not include_seen:
         found = training_data_of(fitted) if data is None else as_fitted(fitted, data)

@@ -36,6 +36,7 @@ def go_on(made: Path, data: Path | None, device: str) -> Fitted:
     """Take a fit up where it was interrupted, by its own algorithm; one that is done is left as it is."""
     from ..data.writing import require_space
     from ..inference.run_directory import load, read_config, save
+    from .training import as_fitted
 
     earlier = load(made, device=device)
     if earlier.converged is not False:
@@ -47,7 +48,9 @@ def go_on(made: Path, data: Path | None, device: str) -> Fitted:
     require_space(made, sum(config["files"].values()))
     settings: dict[str, Any] = {"seed": earlier.seed, "device": device, "dtype": earlier.dtype, "resume": earlier}
     settings |= earlier.options
-    fitted = run(earlier.algorithm, earlier.model, earlier.guide, data, from_disk, **settings)
+    matrix = data if from_disk else as_fitted(earlier, data)
+    fitted = run(earlier.algorithm, earlier.model, earlier.guide, matrix, **settings)
+    fitted.meaning = earlier.meaning
     save(fitted, made, force=True, data=data, from_disk=from_disk)
     return fitted
 

@@ -22,12 +22,13 @@ def training_data_of(fitted: Fitted) -> ad.AnnData | None:
 
 
 def as_fitted(fitted: Fitted, path: Path) -> ad.AnnData:
-    """A file as a fit took it: rows that were folded in had their columns put into the order of an older fit's."""
+    """A file as a fit took it: counts log-normalised, columns of folded-in rows in the order of an older fit's."""
+    from ..data.preparation import prepared_like
     from ..data.storage import read_h5ad
-    from ..posterior.fold_in import on_columns_of
+    from ..posterior.columns import on_columns_of
 
     adata = read_h5ad(path)
-    return on_columns_of(fitted, adata) if fitted.algorithm == "fold-in" else adata
+    return on_columns_of(fitted, adata) if fitted.algorithm == "fold-in" else prepared_like(adata, fitted.meaning)
 
 
 def require_training(found: T | None, run: Path, needed: str, option: str) -> T:

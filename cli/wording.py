@@ -12,6 +12,8 @@ _OPTIONS = {
     "items=": "--item",
     "exclude=": "--exclude",
     "data=": "--data",
+    "heldout=": "--test",
+    "unstored=": "--unstored",
     "by=": "--by",
 }
 _ARGUMENT = re.compile(

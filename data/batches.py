@@ -96,6 +96,10 @@ class RowBatch:
         """`x` of each entry's column: `(..., n_cols, *event)` to `(..., e, *event)`."""
         return self.sparse.gather(x, self.col, -1 - event_dim, by_row=False)
 
+    def totals(self) -> Float[Tensor, " b"]:
+        """Sum of each row's values."""
+        return self.value.new_zeros(len(self.rows)).index_add(0, self.row, self.value)
+
     def dense(self) -> Float[Tensor, "b n_cols"]:
         """The batch as a dense matrix, zero where nothing is stored."""
         out = self.value.new_zeros(len(self.rows), self.n_cols)

@@ -48,10 +48,12 @@ def simulate_ratings(
         The ratings, and the truth: the value of every latent and deterministic site.
 
     Raises:
-        PlatewiseError: If there is one user or item only, the ratings do not fit into half of the matrix or do not
-            give each user one, the seed is negative, or `given` names a site that is not latent.
+        PlatewiseError: If the model takes entries not stored as zeros, there is one user or item only, the ratings do
+            not fit into half of the matrix or do not give each user one, the seed is negative, or `given` names a site
+            that is not latent.
     """
     require_seed(seed)
+    _require_entries(model)
     if min(n_users, n_items) < 2:
         raise PlatewiseError(f"Expected 2 users and 2 items at least, got {n_users} and {n_items}. Simulate more.")
     if not n_users <= n_ratings <= n_users * n_items // 2:
@@ -67,6 +69,14 @@ def simulate_ratings(
         pattern.data = np.concatenate(list(_draw_values(model, pattern, truth, row_sites)))
     ids = np.arange(1, n_users + 1), np.arange(1, n_items + 1)
     return make_ratings(pattern, *ids), {name: x.numpy() for name, x in truth.items()}
+
+
+def _require_entries(model: Any) -> None:
+    if getattr(model, "unstored", "missing") == "zero":
+        raise PlatewiseError(
+            f'Expected a model of ratings, got a {type(model).__name__} with unstored="zero", which has a value in '
+            'every cell. Make it with unstored="missing".'
+        )
 
 
 def _pattern(rng: np.random.Generator, n_users: int, n_items: int, n_ratings: int) -> sp.csr_matrix:

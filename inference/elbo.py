@@ -43,12 +43,17 @@ class SampledELBO(nn.Module):
 
     def forward(self, batch: RowBatch) -> Tensor:
         """The bound on the log evidence of all the data, in nats, estimated from a batch."""
+        data, kl = self.terms(batch)
+        return data - kl
+
+    def terms(self, batch: RowBatch) -> tuple[Tensor, Tensor]:
+        """Expected log-likelihood and divergence of the latents: the bound is the first less the second."""
         with self._particle_plate(batch):
             q = poutine.trace(self.guide).get_trace(batch)
             p = poutine.trace(poutine.replay(self.model, q)).get_trace(batch)
         zero = batch.value.new_zeros(())
         data = sum((_log_prob(site) for site in observed_sites(p).values()), start=zero)
-        return (data - sum(_divergences(q, p), start=zero)) / self.particles
+        return data / self.particles, sum(_divergences(q, p), start=zero) / self.particles
 
     def _particle_plate(self, batch: RowBatch) -> AbstractContextManager[Any]:
         if self.particles == 1:
@@ -78,9 +83,13 @@ class ClosedFormELBO(nn.Module):
 
     def forward(self, batch: RowBatch) -> Tensor:
         """The bound on the log evidence of all the data, in nats, estimated from a batch."""
+        data, kl = self.terms(batch)
+        return data - kl
+
+    def terms(self, batch: RowBatch) -> tuple[Tensor, Tensor]:
+        """Expected log-likelihood and divergence of the latents: the bound is the first less the second."""
         q = self.guide.posterior(batch)
-        data = batch.scale * self.model.expected_log_likelihood(batch, q)
-        return data - self.divergence(batch, q)
+        return batch.scale * self.model.expected_log_likelihood(batch, q), self.divergence(batch, q)
 
     def divergence(self, batch: RowBatch, q: Mapping[str, Distribution]) -> Tensor:
         """The KL term: the sum over latent sites, row sites scaled up from the batch."""

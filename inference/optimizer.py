@@ -86,10 +86,16 @@ class PairedAdam:
         betas: Decay rates of the dense part.
         row_betas: Decay rates of the row-wise part: a row is seen once an epoch.
         clip_norm: Bound on the norm of the whole gradient, in the units of the loss.
+        weight_decay: Penalty on dense parameters with two axes or more, the weights of networks.
     """
 
     def __init__(
-        self, module: nn.Module, betas: tuple[float, float], row_betas: tuple[float, float], clip_norm: float
+        self,
+        module: nn.Module,
+        betas: tuple[float, float],
+        row_betas: tuple[float, float],
+        clip_norm: float,
+        weight_decay: float = 0.0,
     ) -> None:
         tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding) and m.sparse}
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -98,7 +104,8 @@ class PairedAdam:
         self.rows = [p for p in named.values() if id(p) in tables]
         self.parts: list[torch.optim.Optimizer] = []
         if self.dense:
-            self.parts.append(torch.optim.Adam(self.dense, lr=0.0, betas=betas, eps=1e-15, fused=True))
+            groups = _by_decay(self.dense, weight_decay)
+            self.parts.append(torch.optim.Adam(groups, lr=0.0, betas=betas, eps=1e-15, fused=True))
         if self.rows:
             self.parts.append(RowAdam(self.rows, lr=0.0, betas=row_betas))
         self.clip_norm = clip_norm
@@ -121,7 +128,8 @@ class PairedAdam:
         skip = ~norm.isfinite() if loss is None else ~(norm + loss.detach()).isfinite()
         self.skipped += skip
         for part in self.parts:
-            part.param_groups[0]["lr"] = lr
+            for group in part.param_groups:
+                group["lr"] = lr
             self._step_part(part, skip)
         return ~skip
 
@@ -144,13 +152,19 @@ class PairedAdam:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take up where `state_dict` left off."""
-        parts = {id(p): part for part in self.parts for p in part.param_groups[0]["params"]}
+        parts = {id(p): part for part in self.parts for group in part.param_groups for p in group["params"]}
         for name, value in state.items():
             parameter, _, key = name.rpartition(":")
             if parameter:
                 p = self.named[parameter]
                 parts[id(p)].state[p][key] = value.clone().to(p.device)
         self.skipped = state["skipped"].clone().to(self.skipped.device)
+
+
+def _by_decay(params: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Groups of parameters: weights, which decay, and the others."""
+    kinds = ([p for p in params if p.ndim > 1], weight_decay), ([p for p in params if p.ndim <= 1], 0.0)
+    return [{"params": some, "weight_decay": decay} for some, decay in kinds if some]
 
 
 def one_cycle(fraction: float, peak: float, warmup: float, final: float) -> float:

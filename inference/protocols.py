@@ -16,6 +16,21 @@ from ..data.batches import RowBatch
 
 
 @runtime_checkable
+class Allocates(Protocol):
+    """A model that makes its parameters once it knows the number of columns."""
+
+    def allocate(self, batch: RowBatch) -> None:
+        """Make parameters for a batch's columns."""
+
+
+@runtime_checkable
+class Recommends(Protocol):
+    """A model that knows options of stochastic variational inference that suit it better than the defaults."""
+
+    recommended: Mapping[str, Any]
+
+
+@runtime_checkable
 class Initialises(Protocol):
     """A model that sets its own parameters from some rows before a fit."""
 

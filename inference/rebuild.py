@@ -16,7 +16,7 @@ from ..data.errors import PlatewiseError
 from .contract import Program, as_module
 from .covariates import blank_batch
 from .device import own_generators
-from .protocols import SetsUp
+from .protocols import Allocates, SetsUp
 
 
 def described(module: nn.Module) -> dict[str, Any]:
@@ -68,6 +68,9 @@ def allocate(
         covariates: Shape per row and dtype of each covariate.
         like: A tensor of the device and dtype they are to have.
     """
+    if isinstance(model, Allocates) and not list(model.parameters()):
+        with own_generators(like.device):
+            model.allocate(blank_batch(*sizes, covariates))
     model.to(like)
     if isinstance(guide, SetsUp) and not list(guide.parameters()):
         blank = blank_batch(*sizes, covariates).to(like.device, like.dtype)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..data.loader import RowLoader
 from .covariates import blank_batch, describe_covariates
-from .protocols import Initialises, SetsUp
+from .protocols import Allocates, Initialises, SetsUp
 
 START_ROWS = 256  # rows, or those of a batch if more, that a model sees before a fit
 
@@ -20,11 +20,13 @@ def set_up(model: nn.Module, guide: nn.Module, loader: RowLoader) -> bool:
         Whether the guide is new.
     """
     n_rows, n_cols = loader.source.shape
+    blank = blank_batch(n_rows, n_cols, describe_covariates(loader.covariates))
+    if isinstance(model, Allocates) and not list(model.parameters()):
+        model.allocate(blank)
     model.to(loader.device, loader.dtype)
     is_new = isinstance(guide, SetsUp) and not list(guide.parameters())
     if isinstance(guide, SetsUp) and is_new:
         starts: dict[str, Any] = model.initialise(loader.look(START_ROWS)) if isinstance(model, Initialises) else {}
-        blank = blank_batch(n_rows, n_cols, describe_covariates(loader.covariates))
         guide.setup(model, blank.to(loader.device, loader.dtype), starts)
     guide.to(loader.device, loader.dtype)
     return is_new

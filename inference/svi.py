@@ -29,13 +29,14 @@ from ..data.source import Source, source_of
 from .contract import as_module, check_contract, one_line, require_module
 from .covariates import as_arrays, describe_covariates
 from .device import generator_states, own_generators, pick_device, restore_generators
-from .elbo import Likelihood, elbo_of
+from .elbo import ClosedFormELBO, Likelihood, SampledELBO, elbo_of
 from .fitted import Fitted, describe_source
 from .history import History
 from .interrupt import interrupts
 from .optimizer import PairedAdam, one_cycle
 from .options import options_of, require_positive, require_whole
 from .progress import Bar, progress_bar
+from .protocols import Recommends
 from .resume import inputs_of, require_same_fit, take_up
 from .start import set_up
 
@@ -52,6 +53,9 @@ class Options:
         final: What it falls to at the end, as a fraction of the peak.
         betas: Adam's decay rates for dense parameters.
         row_betas: The same for row tables, whose rows are seen once an epoch.
+        weight_decay: Penalty on the weights of networks (dense parameters with two axes or more) as the precision of
+            a normal prior on each: half of it times the square, in nats against the bound on all the data.
+        kl_warmup: Fraction of the steps over which the weight of the divergence rises from 0 to 1.
         clip_norm: Bound on the gradient's norm, of the loss in nats per entry.
         likelihood: "closed-form", "sampled", or "auto": closed where there is one.
         particles: Draws per step where the likelihood is sampled.
@@ -66,6 +70,8 @@ class Options:
     final: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     row_betas: tuple[float, float] = (0.5, 0.9)
+    weight_decay: float = 0.0
+    kl_warmup: float = 0.0
     clip_norm: float = 10.0
     likelihood: Likelihood = "auto"
     particles: int = 1
@@ -76,7 +82,9 @@ class Options:
         counts = ("epochs", "batch_rows", "particles", "check_every", "max_skipped")
         require_positive(self, *counts, "learning_rate", "clip_norm")
         require_whole(self, *counts)
-        for name in ("warmup", "final", "betas", "row_betas"):
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise PlatewiseError(f"Expected weight_decay of 0 or more, got {self.weight_decay}. Leave it out for none.")
+        for name in ("warmup", "final", "kl_warmup", "betas", "row_betas"):
             value = getattr(self, name)
             if not all(0 <= x < 1 for x in (value if isinstance(value, tuple) else (value,))):
                 raise PlatewiseError(f"Expected {name} from 0 to below 1, got {value}. Leave it out for the default.")
@@ -98,7 +106,7 @@ class State:
         history: Epochs done, and sums over the one in hand.
     """
 
-    elbo: nn.Module
+    elbo: SampledELBO | ClosedFormELBO
     optimizer: PairedAdam
     loader: RowLoader
     options: Options
@@ -140,8 +148,8 @@ def fit(
     Raises:
         PlatewiseError: On options, data, or a model and guide that do not fit together.
     """
-    settings = options_of(Options, options)
     model = as_module(model)
+    settings = options_of(Options, {**(model.recommended if isinstance(model, Recommends) else {}), **options})
     require_module("guide", guide)
     source = source_of(data, unstored=getattr(model, "unstored", None), needed_by=type(model).__name__)
     place = pick_device(device)
@@ -173,7 +181,9 @@ def init(model: nn.Module, guide: nn.Module, loader: RowLoader, options: Options
     elbo = elbo_of(model, guide, batch, options.likelihood, options.particles)
     if not any(p.requires_grad for p in elbo.parameters()):
         raise PlatewiseError("Expected a model or a guide with parameters, got none to train. Add a latent site.")
-    optimizer = PairedAdam(elbo, options.betas, options.row_betas, options.clip_norm)
+    optimizer = PairedAdam(
+        elbo, options.betas, options.row_betas, options.clip_norm, options.weight_decay / loader.source.nnz
+    )
     history = History(torch.zeros(2, dtype=torch.float64, device=loader.device))
     return State(elbo, optimizer, loader, options, options.epochs * len(loader), 0, history)
 
@@ -181,11 +191,17 @@ def init(model: nn.Module, guide: nn.Module, loader: RowLoader, options: Options
 def step(state: State, batch: RowBatch) -> None:
     """One step up the bound, without waiting for the device."""
     state.optimizer.zero_grad()
-    elbo = state.elbo(batch)
-    (-elbo / state.loader.source.nnz).backward()
+    data, kl = state.elbo.terms(batch)
+    elbo = data - kl
+    ((_kl_weight(state) * kl - data) / state.loader.source.nnz).backward()
     finite = state.optimizer.step(_learning_rate(state), elbo)
     state.history.add(elbo, finite, len(batch.rows) / batch.n_rows)
     state.step += 1
+
+
+def _kl_weight(state: State) -> float:
+    steps = state.options.kl_warmup * state.total
+    return min((state.step + 1) / steps, 1.0) if steps else 1.0
 
 
 def _learning_rate(state: State) -> float:
@@ -196,6 +212,7 @@ def _learning_rate(state: State) -> float:
 def _run(state: State, shown: bool) -> tuple[str, bool | None]:
     """Steps to the end, to Ctrl-C, or to too many non-finite steps; why it stopped, and whether it converged."""
     per_epoch, options = len(state.loader), state.options
+    state.elbo.train()
     with interrupts() as pressed, progress_bar("svi", state.total, state.step, shown) as bar:
         for epoch in range(state.step // per_epoch, options.epochs):
             first, start = state.step % per_epoch, time.perf_counter()

@@ -1,5 +1,21 @@
-"""Generative programs: one file, one story."""
+"""Generative programs: one file, one story; and the likelihoods that they observe rows with."""
 
+from .count_rows import NegativeBinomialRows, PoissonRows, ZeroInflatedNegativeBinomialRows
 from .latent_factor import LatentFactor
+from .likelihoods import LIKELIHOODS, BernoulliRows, GaussianRows
+from .multinomial_rows import MultinomialRows
+from .row_likelihood import RowLikelihood
+from .vae import VAE
 
-__all__ = ["LatentFactor"]
+__all__ = [
+    "LIKELIHOODS",
+    "VAE",
+    "BernoulliRows",
+    "GaussianRows",
+    "LatentFactor",
+    "MultinomialRows",
+    "NegativeBinomialRows",
+    "PoissonRows",
+    "RowLikelihood",
+    "ZeroInflatedNegativeBinomialRows",
+]

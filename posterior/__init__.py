@@ -2,17 +2,21 @@
 
 from .containers import load_netcdf, save_netcdf
 from .effective_rank import effective_rank
-from .evaluate import Evaluation, evaluate
+from .embed import embed
+from .evaluate import evaluate
 from .export import to_arviz
 from .factors import Factors, factors
 from .fold_in import fold_in
 from .predict import predict
 from .recommend import recommend
+from .row_scores import score_rows
+from .scores import Evaluation
 
 __all__ = [
     "Evaluation",
     "Factors",
     "effective_rank",
+    "embed",
     "evaluate",
     "factors",
     "fold_in",
@@ -20,5 +24,6 @@ __all__ = [
     "predict",
     "recommend",
     "save_netcdf",
+    "score_rows",
     "to_arviz",
 ]

@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from ..data.source import COUNT
+from ..data.storage import read_h5ad
 from ..inference.fitted import Fitted
 from .blocks import Request
+from .columns import on_columns_of
 from .covariates import Covariates
+from .every_cell import evaluate_every_cell
 from .held_out import held_out
 from .names import Aligned
-from .predictive import Entries, Method, Predictive, Settings, predictives
+from .predictive import Method, Settings, predictives
 from .reader import Reader, reading
-
-LEVELS = (0.5, 0.8, 0.9, 0.95)
-DECILE_LEVEL = 0.9  # of coverage by decile, and of the interval's width
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How good predictions of held-out entries are.
-
-    Attributes:
-        n: Number of entries.
-        rmse: Root mean squared error of the predictive mean.
-        mae: Mean absolute error of the predictive mean.
-        coverage: Share of entries inside their central interval, by level: "0.5", "0.8", "0.9", "0.95".
-        coverage_by_row_decile: The same at "0.9" for entries sorted by their row's number of training entries, in ten
-            equal parts, fewest first; NaN where a part is empty.
-        coverage_by_col_decile: The same by their column's.
-        log_predictive_density: Mean log density of the entries, in nats.
-        crps: Mean continuous ranked probability score, in the units of the entries; smaller is better.
-        interval_width: Mean width of the 90 % interval.
-        n_unknown_rows: Rows with entries here that the fit never saw; their entries get the prior predictive.
-        n_unknown_cols: The same of columns.
-        n_unknown_entries: Entries whose row or column the fit never saw.
-        predictive: What was scored: "moment-matched normal" or "sampled".
-    """
-
-    n: int
-    rmse: float
-    mae: float
-    coverage: dict[str, float]
-    coverage_by_row_decile: dict[str, list[float]]
-    coverage_by_col_decile: dict[str, list[float]]
-    log_predictive_density: float
-    crps: float
-    interval_width: float
-    n_unknown_rows: int
-    n_unknown_cols: int
-    n_unknown_entries: int
-    predictive: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON: None where a number is not finite."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+from .scores import DECILE_LEVEL, LEVELS, NAMES, Evaluation, scores_of
 
 
 def evaluate(
@@ -79,6 +38,9 @@ def evaluate(
     Rows and columns are aligned by name, in whatever order `test` has them. Ids that the fit never saw get the prior
     predictive, and are counted. Memory: some blocks of entries, and 100 bytes an entry.
 
+    Where entries not stored are observed zeros, all cells of the rows are scored, in blocks of rows. Counts are
+    normalised as the fit's were.
+
     Args:
         fitted: The fit.
         test: Held-out entries, or the path of their .h5ad.
@@ -94,6 +56,10 @@ def evaluate(
             entries not stored what the model does.
     """
     settings = Settings(method, "rating", n_samples)
+    if fitted.meaning["unstored"] == "zero":
+        rows = on_columns_of(fitted, test if isinstance(test, ad.AnnData) else read_h5ad(test))
+        with reading(fitted, seed, covariates, data) as reader:
+            return evaluate_every_cell(reader, rows, settings)
     request = held_out(fitted, test)
     with reading(fitted, seed, covariates, data) as reader:
         closed = settings.is_closed(reader)
@@ -117,24 +83,13 @@ def evaluate(
 
 
 def _scores(reader: Reader, request: Request, settings: Settings) -> dict[str, np.ndarray]:
-    """Of each entry: error, log density, CRPS, and whether it is inside the interval of each level."""
-    scores = {name: np.empty(len(request)) for name in ("error", "log density", "crps", "width")}
-    inside = {level: np.empty(len(request), dtype=bool) for level in LEVELS}
+    """The scores of each entry."""
+    scores = {name: np.empty(len(request)) for name in NAMES}
+    scores |= {str(level): np.empty(len(request), dtype=bool) for level in LEVELS}
     for block, predictive in predictives(reader, request, settings):
-        y = request.value[block.at]
-        scores["error"][block.at] = y - predictive.mean
-        scores["log density"][block.at] = predictive.log_density(y)
-        scores["crps"][block.at] = predictive.crps(y)
-        for level in LEVELS:
-            lower, upper = _interval(predictive, level)
-            inside[level][block.at] = (lower <= y) & (y <= upper)
-            if level == DECILE_LEVEL:
-                scores["width"][block.at] = upper - lower
-    return scores | {str(level): held for level, held in inside.items()}
-
-
-def _interval(predictive: Predictive, level: float) -> tuple[Entries, Entries]:
-    return predictive.quantile((1 - level) / 2), predictive.quantile((1 + level) / 2)
+        for name, x in scores_of(predictive, request.value[block.at]).items():
+            scores[name][block.at] = x
+    return scores
 
 
 def _by_decile(inside: np.ndarray, by: Aligned, then: Aligned, counts: pd.Series) -> dict[str, list[float]]:
@@ -143,11 +98,3 @@ def _by_decile(inside: np.ndarray, by: Aligned, then: Aligned, counts: pd.Series
     order = np.lexsort((then.code, by.code, n_training))
     parts = np.array_split(inside[order], 10)
     return {str(DECILE_LEVEL): [float(part.mean()) if len(part) else math.nan for part in parts]}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(x) for key, x in value.items()}
-    if isinstance(value, list):
-        return [_finite(x) for x in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

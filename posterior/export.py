@@ -70,6 +70,7 @@ def to_arviz(
         PlatewiseError: On ids unknown to the fit, too many held-out entries, or data that are not the fit's.
     """
     kind = resolved(container)
+    _refuse_whole_rows(fitted, heldout)
     if n_draws < 1:
         raise PlatewiseError(f"Expected at least 1 draw, got {n_draws}. 1000 is usual.")
     row_codes = _codes(rows, fitted.obs.index, fitted.meaning["row_name"])
@@ -109,6 +110,14 @@ class _Labels:
 
 def _codes(ids: object | None, index: Any, of: str) -> np.ndarray:
     return np.zeros(0, np.int64) if ids is None else require_known(ids, index, of)
+
+
+def _refuse_whole_rows(fitted: Fitted, heldout: Any) -> None:
+    if heldout is not None and fitted.meaning["unstored"] == "zero":
+        raise PlatewiseError(
+            "Expected no heldout= for a fit that takes entries not stored as zeros, got one, whose zeros would be left "
+            "out. Do without; evaluate scores every cell."
+        )
 
 
 def _bounded(request: Request, n_draws: int) -> Request:

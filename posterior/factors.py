@@ -44,13 +44,21 @@ class Factors:
         Raises:
             PlatewiseError: If its rows and columns are not the fit's, in the fit's order.
         """
-        if not (adata.obs_names.equals(self.obs.index) and adata.var_names.equals(self.var.index)):
-            raise PlatewiseError("Expected the rows and columns of the fit, got others. Pass the training data.")
+        self.require_same_names(adata)
         adata.obsm.update(self.obsm)
         adata.varm.update(self.varm)
         for table, columns in ((adata.obs, self.obs), (adata.var, self.var)):
             table[columns.columns] = columns
         return adata
+
+    def require_same_names(self, adata: ad.AnnData) -> None:
+        """Check that a matrix has the fit's rows and columns.
+
+        Raises:
+            PlatewiseError: If it has not, or in another order.
+        """
+        if not (adata.obs_names.equals(self.obs.index) and adata.var_names.equals(self.var.index)):
+            raise PlatewiseError("Expected the rows and columns of the fit, got others. Pass the training data.")
 
 
 def factors(fitted: Fitted) -> Factors:

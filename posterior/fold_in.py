@@ -7,21 +7,17 @@ again once they are many.
 
 from __future__ import annotations
 
-import logging
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
 import torch
 
 from ..data.errors import PlatewiseError
 from ..data.loader import MemoryRows, RowLoader
-from ..data.matrix import by_rows
-from ..data.meaning import meaning, require_unstored
+from ..data.meaning import meaning
 from ..data.source import COUNT
 from ..data.storage import fingerprint, read_h5ad
 from ..inference.fitted import Fitted
@@ -29,19 +25,17 @@ from ..inference.fold_in import fold_rows
 from ..inference.moments import slices
 from ..inference.protocols import Bilinear, HoldsBlocks
 from ..inference.rebuild import allocate
-from .names import align
+from .columns import on_columns_of
 
 ROWS_AT_ONCE = 1024
-
-logger = logging.getLogger("platewise")
 
 
 def fold_in(fitted: Fitted, data: ad.AnnData | Path | str) -> Fitted:
     """The posterior of the rows of a matrix, given a fit's columns.
 
-    Columns are aligned by name; entries of columns that the fit does not know are left out, and counted (logger
-    "platewise"). Every row's posterior is the exact one given its entries here alone, whether or not the fit knew the
-    row.
+    Counts are normalised as the fit's were. Columns are aligned by name; entries of columns that the fit does not know
+    are left out, and counted (logger "platewise"). Every row's posterior is the exact one given its entries here alone,
+    whether or not the fit knew the row.
 
     Args:
         fitted: The fit; left as it is.
@@ -83,27 +77,6 @@ def fold_in(fitted: Fitted, data: ad.AnnData | Path | str) -> Fitted:
     )
 
 
-def on_columns_of(fitted: Fitted, adata: ad.AnnData) -> ad.AnnData:
-    """A matrix on the columns of a fit, in the fit's order; entries of other columns are left out, and counted.
-
-    Raises:
-        PlatewiseError: As `fold_in` does.
-    """
-    require_unstored(adata, fitted.meaning["unstored"], needed_by=type(fitted.model).__name__)
-    _require_usable(adata, fitted.meaning["row_name"])
-    aligned = align(adata.var_names, fitted.var.index)
-    _require_columns(fitted, aligned.known, aligned.code)
-    x: Any = by_rows(adata).X.tocoo()
-    kept = aligned.known[x.col]
-    _say_what_is_left_out(fitted, len(np.unique(x.col[~kept])), int((~kept).sum()))
-    place = (x.row[kept], aligned.code[x.col[kept]])
-    matrix = sp.csr_matrix((x.data[kept], place), shape=(adata.n_obs, fitted.n_cols))
-    matrix.sort_indices()
-    folded = ad.AnnData(matrix, obs=adata.obs.copy(), var=pd.DataFrame(index=fitted.var.index))
-    folded.uns["platewise"] = fitted.meaning | {"row_ids": meaning(adata)["row_ids"]}
-    return folded
-
-
 def _require_exact(fitted: Fitted) -> tuple[Any, Any]:
     model, guide = fitted.model, fitted.guide
     if not (isinstance(model, Bilinear) and isinstance(guide, HoldsBlocks)):
@@ -112,38 +85,6 @@ def _require_exact(fitted: Fitted) -> tuple[Any, Any]:
             f"fold rows in, got {type(model).__name__} and {type(guide).__name__}. Fit again, with the new rows."
         )
     return model, guide
-
-
-def _require_usable(adata: ad.AnnData, of: str) -> None:
-    x: Any = adata.X
-    if not adata.n_obs or (sp.issparse(x) and not np.isfinite(x.data).all()):
-        got = "some that are not finite" if adata.n_obs else f"no {of}"
-        raise PlatewiseError(f"Expected {of}s with finite entries to fold in, got {got}. Check how they were made.")
-    if not adata.obs_names.is_unique:
-        twice = adata.obs_names[adata.obs_names.duplicated()][0]
-        raise PlatewiseError(f"Expected each {of} once, got {twice!r} more than once. Merge them first.")
-
-
-def _require_columns(fitted: Fitted, known: np.ndarray, code: np.ndarray) -> None:
-    """Some of the fit's columns, or all of them where one that is not there would be read as zeros."""
-    of, n_known = fitted.meaning["col_name"], len(np.unique(code[known]))
-    if n_known < known.sum():
-        raise PlatewiseError(f"Expected each {of} once, got one more than once. Merge them first.")
-    if not n_known:
-        raise PlatewiseError(
-            f"Expected {of}s that the fit knows, such as {fitted.var.index[0]!r}, got none. Check the {of} ids."
-        )
-    if fitted.meaning["unstored"] == "zero" and n_known < fitted.n_cols:
-        raise PlatewiseError(
-            f"Expected all {fitted.n_cols} {of}s of the fit, because entries not stored are zeros, got {n_known}. Give "
-            "the others too, or fit again on those there are."
-        )
-
-
-def _say_what_is_left_out(fitted: Fitted, n_cols: int, n_entries: int) -> None:
-    if n_entries:
-        of = fitted.meaning["col_name"]
-        logger.info("left out: %d entries of %d %ss that the fit does not know", n_entries, n_cols, of)
 
 
 def _guide_for(fitted: Fitted, n_rows: int) -> Any:

@@ -12,10 +12,12 @@ import scipy.sparse as sp
 
 from ..data.errors import PlatewiseError
 from ..data.meaning import require_unstored
+from ..data.preparation import is_expression
 from ..data.storage import read_h5ad
 from ..inference.fitted import Fitted
 from .blocks import Request
-from .names import Aligned, align_seen
+from .columns import on_columns_of
+from .names import Aligned, Side, align_seen
 
 
 def held_out(fitted: Fitted, test: ad.AnnData | Path | str) -> Request:
@@ -30,7 +32,10 @@ def held_out(fitted: Fitted, test: ad.AnnData | Path | str) -> Request:
             not stored what the model does.
     """
     adata = test if isinstance(test, ad.AnnData) else read_h5ad(test)
-    require_unstored(adata, fitted.meaning["unstored"], needed_by=type(fitted.model).__name__)
+    if is_expression(fitted.meaning):
+        adata = on_columns_of(fitted, adata)
+    else:
+        require_unstored(adata, fitted.meaning["unstored"], needed_by=type(fitted.model).__name__)
     x: Any = adata.X
     sparse: bool = sp.issparse(x)
     if not sparse:
@@ -41,11 +46,11 @@ def held_out(fitted: Fitted, test: ad.AnnData | Path | str) -> Request:
     if not len(x.data) or not np.isfinite(x.data).all():
         got = "some that are not finite" if len(x.data) else "none"
         raise PlatewiseError(f"Expected held-out entries, got {got}. Check how the test part was made.")
-    rows, cols = _aligned(adata.obs_names, x.row, fitted.obs), _aligned(adata.var_names, x.col, fitted.var)
+    rows, cols = _aligned(adata.obs_names, x.row, fitted, "obs"), _aligned(adata.var_names, x.col, fitted, "var")
     return Request(rows, cols, np.asarray(x.data, dtype=np.float64))
 
 
-def _aligned(names: pd.Index, index: np.ndarray, fitted: pd.DataFrame) -> Aligned:
+def _aligned(names: pd.Index, index: np.ndarray, fitted: Fitted, side: Side) -> Aligned:
     """Each entry's name among those of the fit; names without entries do not count as new."""
     used, place = np.unique(index, return_inverse=True)
-    return align_seen(names[used], fitted).take(place)
+    return align_seen(names[used], fitted, side).take(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from jaxtyping import Bool, Int
 from ..data.errors import PlatewiseError
 from ..data.ids import IdKind, as_name, original_ids
 from ..data.source import COUNT
+from ..inference.fitted import Fitted
+
+Side = Literal["obs", "var"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,14 @@ def is_single(ids: object) -> bool:
     return isinstance(ids, str | bytes) or not isinstance(ids, Iterable)
 
 
-def align_seen(names: Sequence[str] | np.ndarray | pd.Index, table: pd.DataFrame) -> Aligned:
-    """Find names among those that a fit saw entries of: one that was listed but had none is new to it."""
-    return align(names, table.index, unseen=table[COUNT].to_numpy() == 0)
+def align_seen(names: Sequence[str] | np.ndarray | pd.Index, fitted: Fitted, side: Side) -> Aligned:
+    """Find names among those that a fit saw entries of: one that was listed but had none is new to it.
+
+    Where entries not stored are observed zeros, all that were listed were seen.
+    """
+    table: pd.DataFrame = getattr(fitted, side)
+    unseen = (table[COUNT].to_numpy() == 0) & (fitted.meaning["unstored"] == "missing")
+    return align(names, table.index, unseen=unseen)
 
 
 def align(

@@ -60,7 +60,7 @@ def predict(
     """
     settings = Settings(method, of, n_samples)
     row_names, col_names = _paired(names_of(users), names_of(items))
-    rows, cols = align_seen(row_names, fitted.obs), align_seen(col_names, fitted.var)
+    rows, cols = align_seen(row_names, fitted, "obs"), align_seen(col_names, fitted, "var")
     request = Request(rows, cols, np.zeros(len(row_names)))
     with reading(fitted, seed, covariates, data) as reader:
         numbers = intervals(reader, request, settings, level)

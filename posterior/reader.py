@@ -96,7 +96,7 @@ def reading(
         data = fitted.data
     training = None if data is None else training_matrix(fitted, data)
     with (
-        _evaluation_mode(fitted),
+        evaluation_mode(fitted),
         torch.no_grad(),
         pyro.validation_enabled(False),
         own_generators(fitted.device),
@@ -114,7 +114,7 @@ def without_entries(batch: RowBatch) -> RowBatch:
 
 
 @contextmanager
-def _evaluation_mode(fitted: Fitted) -> Iterator[None]:
+def evaluation_mode(fitted: Fitted) -> Iterator[None]:
     """Dropout and batch normalisation as in prediction."""
     modes = [(part, part.training) for module in (fitted.model, fitted.guide) for part in module.modules()]
     for part, _ in modes:

@@ -17,6 +17,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ..data.errors import PlatewiseError
+from ..data.preparation import is_expression
 from ..data.source import COUNT
 from ..inference.fitted import Fitted
 from .blocks import Request
@@ -80,9 +81,10 @@ def recommend(
         `reason`, k lines a user, users in the order given.
 
     Raises:
-        PlatewiseError: If seen items are to be left out and there are no training data, if those are not the fit's, if
-            `items` are not the fit's, or no item is left.
+        PlatewiseError: If the fit is of expression, if seen items are to be left out and there are no training data, if
+            those are not the fit's, if `items` are not the fit's, or no item is left.
     """
+    require_rates(fitted)
     settings = Settings(method, of, n_samples)
     _check(k, by)
     offer = _offer(fitted, items, exclude)
@@ -105,7 +107,7 @@ class _Group:
 
     def __init__(self, reader: Reader, asked: np.ndarray, offer: np.ndarray, settings: Settings, level: float) -> None:
         self.fitted, self.asked, self.offer = reader.fitted, asked, offer
-        self.rows = align_seen(asked, reader.fitted.obs)
+        self.rows = align_seen(asked, reader.fitted, "obs")
         n, m = len(asked), len(offer)
         rows = self.rows.take(np.repeat(np.arange(n), m))
         cols = Aligned(np.tile(offer, n), reader.fitted.n_cols, [])
@@ -145,6 +147,19 @@ def _titled(fitted: Fitted, table: pd.DataFrame) -> pd.DataFrame:
     if "title" in fitted.var:
         table.insert(3, "title", fitted.var["title"].to_numpy()[code])
     return table
+
+
+def require_rates(fitted: Fitted) -> None:
+    """Check that there is something to recommend.
+
+    Raises:
+        PlatewiseError: If the fit is of expression: counts, or entries made from counts.
+    """
+    if is_expression(fitted.meaning):
+        of = fitted.meaning["col_name"]
+        raise PlatewiseError(
+            f"Expected a fit of ratings to recommend from, got one of {of} expression. Ask predict for a {of}'s values."
+        )
 
 
 def _check(k: int, by: str) -> None:

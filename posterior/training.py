@@ -9,6 +9,8 @@ import anndata as ad
 import scipy.sparse as sp
 
 from ..data.errors import PlatewiseError
+from ..data.normalise import NORMALISED
+from ..data.preparation import prepared_like
 from ..data.storage import fingerprint, read_h5ad
 from ..inference.fitted import Fitted
 
@@ -24,6 +26,8 @@ def training_matrix(fitted: Fitted, data: ad.AnnData | Path | str) -> sp.csr_mat
         PlatewiseError: If it was made on something else (fingerprints differ).
     """
     adata = data if isinstance(data, ad.AnnData) else read_h5ad(data)
+    if NORMALISED in fitted.meaning and NORMALISED not in adata.uns.get("platewise", {}):
+        adata = prepared_like(adata, fitted.meaning)  # the counts that the fit normalised
     x: Any = adata.X
     is_csr: bool = isinstance(x, sp.csr_matrix | sp.csr_array)
     if not is_csr or fingerprint(adata) != fitted.fingerprint:

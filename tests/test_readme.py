@@ -1,5 +1,6 @@
 """Every command and every line of Python in the README runs, in the order given."""
 
+import gzip
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
+import scipy.sparse
 import torch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -47,7 +50,7 @@ def test_at_most_five_commands_to_recommendations():
 
 
 def test_python(ratings, capfd):
-    fit_and_read, own_model = blocks("python")
+    _, fit_and_read, own_model = blocks("python")
     names: dict[str, object] = {}
     exec(fit_and_read, names)
     exec(own_model, names)
@@ -56,3 +59,24 @@ def test_python(ratings, capfd):
     train, test = names["train"], names["test"]
     fitted = names["svi"].fit(names["PoissonCounts"](), MeanFieldNormal(), train, epochs=2)
     assert np.isfinite(names["evaluate"](fitted, test, n_samples=20).log_predictive_density)
+
+
+def test_python_of_cells(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    write_10x(Path("filtered_feature_bc_matrix"), n_cells=60, n_genes=2050)
+    names: dict[str, object] = {}
+    exec(blocks("python")[0], names)
+    assert names["cells"].obsm["X_platewise"].shape == (60, 10)
+    assert "log_likelihood_iw" in capfd.readouterr().out
+
+
+def write_10x(folder: Path, n_cells: int, n_genes: int) -> None:
+    folder.mkdir()
+    counts = np.random.default_rng(0).poisson(0.3, size=(n_genes, n_cells))
+    with gzip.open(folder / "matrix.mtx.gz", "wb") as file:
+        scipy.io.mmwrite(file, scipy.sparse.coo_matrix(counts))
+    genes = "".join(f"ENSG{j}\tgene{j}\tGene Expression\n" for j in range(n_genes))
+    for name, text in (("features", genes), ("barcodes", "".join(f"cell{i}-1\n" for i in range(n_cells)))):
+        with gzip.open(folder / f"{name}.tsv.gz", "wt") as file:
+            file.write(text)

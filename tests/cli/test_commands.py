@@ -19,7 +19,19 @@ from platewise.inference import coordinate_ascent, svi
 from platewise.inference.run_directory import load
 from platewise.posterior import load_netcdf
 
-COMMANDS = ("demo", "simulate", "ingest", "split", "fit", "evaluate", "predict", "recommend", "fold-in", "posterior")
+COMMANDS = (
+    "demo",
+    "simulate",
+    "ingest",
+    "split",
+    "fit",
+    "evaluate",
+    "predict",
+    "recommend",
+    "fold-in",
+    "embed",
+    "posterior",
+)
 SCORES = {"n", "rmse", "mae", "coverage", "coverage_by_row_decile", "coverage_by_col_decile"} | {
     "log_predictive_density", "crps", "interval_width"
 }  # fmt: skip
