@@ -36,6 +36,7 @@ lint: $(VENV)/.stamp .typing/.stamp
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ratings.py
+	$(BIN)/python benchmarks/cells.py --final
 
 clean:
 	rm -rf $(VENV) .typing build dist *.egg-info

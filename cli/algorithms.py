@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OPTIONS = {
     "coordinate-ascent": ("sweeps", "tolerance"),
     "natural-gradient": ("passes", "batch_rows", "drop_users"),
-    "svi": ("epochs", "batch_rows", "learning_rate", "estimator"),
+    "svi": ("epochs", "batch_rows", "learning_rate", "estimator", "validation", "patience"),
 }
 ALGORITHMS = tuple(OPTIONS)
 OF_WHOLE_ROWS: dict[str, dict[str, Any]] = {  # all entries of a row make a bound that factors move little
@@ -28,13 +28,16 @@ OF_THE_GUIDE = "drop_users"  # the one option that is the guide's
 ESTIMATORS = ("auto", "closed-form", "sampled")
 
 
-def require_own_options(algorithm: str, given: Mapping[str, Any], from_disk: bool) -> None:
+def require_own_options(
+    algorithm: str, given: Mapping[str, Any], from_disk: bool, among: tuple[str, ...] = ALGORITHMS
+) -> None:
     """Check that the options given are those of the algorithm.
 
     Args:
         algorithm: The algorithm.
         given: The options given, by name.
         from_disk: Whether data are to be streamed.
+        among: The algorithms that the model has.
 
     Raises:
         PlatewiseError: Naming the first that is not, and the algorithms that it belongs to.
@@ -44,9 +47,10 @@ def require_own_options(algorithm: str, given: Mapping[str, Any], from_disk: boo
     own = ", ".join(map(as_option, OPTIONS[algorithm]))
     for name in (name for name in given if name not in OPTIONS[algorithm]):
         others = " or ".join(other for other in ALGORITHMS if name in OPTIONS[other])
+        instead = " or ".join(other for other in among if name in OPTIONS[other])
         raise PlatewiseError(
-            f"Expected options of {algorithm} ({own}), got {as_option(name)}, which belongs to {others}. Leave it out, "
-            f"or say --algorithm {others}."
+            f"Expected options of {algorithm} ({own}), got {as_option(name)}, which belongs to {others}. Leave it out"
+            + (f", or say --algorithm {instead}." if instead else ".")
         )
     if from_disk and algorithm not in STREAMING:
         raise PlatewiseError(

@@ -13,20 +13,40 @@ from typing import Annotated, Any
 
 import typer
 
+from .anomalies import anomalies
 from .demo import demo
+from .denoise import denoise
 from .embed import embed
 from .evaluate import evaluate
 from .fit import fit
 from .fold_in import fold_in
+from .generate import generate
 from .ingest import ingest
 from .posterior import posterior
 from .predict import predict
+from .rank_genes import rank_genes
 from .recommend import recommend
 from .simulate import simulate
 from .split import split
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports no more of its exceptions
-COMMANDS = (demo, simulate, ingest, split, fit, evaluate, predict, recommend, fold_in, embed, posterior)
+COMMANDS = (
+    demo,
+    simulate,
+    ingest,
+    split,
+    fit,
+    evaluate,
+    predict,
+    recommend,
+    fold_in,
+    embed,
+    denoise,
+    generate,
+    rank_genes,
+    anomalies,
+    posterior,
+)
 
 app = typer.Typer(
     name="platewise",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .evaluate_rows import evaluate_rows
 from .options import Data, Device, Json, Run, Seed, Threads
 
 if TYPE_CHECKING:
+    from ..inference import Fitted
     from ..posterior import Evaluation
 
 
@@ -19,19 +22,29 @@ RATING = ("a rating", "ratings")
 def evaluate(
     run: Run,
     test: Annotated[Path, typer.Argument(metavar="TEST", help="The .h5ad of held-out ratings, or of cells.")],
-    method: Annotated[str, typer.Option(help="closed-form, sampled, or auto.")] = "auto",
-    n_samples: Annotated[int, typer.Option("--samples", help="Draws, where the predictive is sampled.")] = 500,
+    method: Annotated[
+        str | None, typer.Option(help="closed-form, sampled, or auto (if not given); not of a VAE.")
+    ] = None,
+    n_samples: Annotated[
+        int | None, typer.Option("--samples", help="Draws, where the predictive is sampled; 500 if not given.")
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Of a VAE: draws of each cell's embedding; 200 if not given.")
+    ] = None,
     data: Data = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Score predictions of held-out ratings: error, coverage of intervals, density.
+    """Score predictions of held-out ratings: error, coverage of intervals, density. Of a VAE: log evidence of cells.
 
     Users and items are aligned by name. Ids that the fit never saw get the prior predictive, and are counted. Where
     entries not stored are observed zeros, all entries of the rows of TEST are scored, zeros included; counts are
     normalised as those of the fit were.
+
+    Of a VAE, whole cells are scored: two lower bounds of their log evidence, the ELBO and the importance-weighted one,
+    means per cell in nats. Covariates are read off the columns of obs that the fit read.
 
     Examples:
         platewise evaluate RUN test.h5ad
@@ -41,16 +54,36 @@ def evaluate(
     from .start import start
 
     start(threads)
-    from ..data.preparation import is_expression
     from ..inference.run_directory import load, read_config
-    from ..posterior import evaluate as score
+    from ..posterior.rows import are_latents_of_rows
     from .matrix import require_kind
+
+    require_kind(test, read_config(run)["meaning"], "an evaluation")
+    fitted = load(run, device=device)
+    if are_latents_of_rows(fitted):
+        _refuse({"--method": method, "--samples": n_samples, "--data": data}, "a VAE, whose cells are scored whole")
+        evaluate_rows(fitted, run, test, 200 if draws is None else draws, seed, json)
+        return
+    _refuse({"--draws": draws}, "a fit that predicts entries (--samples)")
+    _evaluate_entries(fitted, run, test, data, json, method or "auto", 500 if n_samples is None else n_samples, seed)
+
+
+def _refuse(given: Mapping[str, object], what: str) -> None:
+    from ..data.errors import PlatewiseError
+
+    for option in (name for name, value in given.items() if value is not None):
+        raise PlatewiseError(f"Expected options for {what}, got {option}. Leave it out.")
+
+
+def _evaluate_entries(
+    fitted: Fitted, run: Path, test: Path, data: Path | None, json: bool, method: str, n_samples: int, seed: int
+) -> None:
+    from ..data.preparation import is_expression
+    from ..posterior import evaluate as score
     from .output import print_json
     from .program import command
     from .training import as_fitted
 
-    require_kind(test, read_config(run)["meaning"], "an evaluation")
-    fitted = load(run, device=device)
     training = None if data is None else as_fitted(fitted, data)
     scores = score(fitted, test, method=method, n_samples=n_samples, data=training, seed=seed)
     if json:

@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .algorithms import ALGORITHMS, ESTIMATORS, OF_THE_GUIDE, OF_WHOLE_ROWS, require_own_options, run, settings_of
+from .algorithms import require_own_options, run, settings_of
+from .made import count_factor, latent_factor
+from .made_vae import vae
+from .models import ALGORITHMS_OF, DEFAULTS, GUIDES, MODELS, settled
 from .options import MAX_SEED, Device, Force, Json, Threads
-from .rank import AUTO, AUTO_OPTIONS, WIDEST, rank_of, require_prunes
+from .rank import AUTO, WIDEST
 from .resume import go_on, refuse_with_resume
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from ..guides import NormalGuide
     from ..inference import Fitted
 
-MODELS = ("latent-factor",)
-GUIDES = ("mean-field", "row-block")
-DEFAULTS: dict[str, Any] = {
-    "model": "latent-factor",
-    "guide": "row-block",
-    "algorithm": "coordinate-ascent",
-    "rank": "16",
-}
-BYTES_PER_NAME = 64  # of a row or column, with its side columns
+MAKE = {"latent-factor": latent_factor, "count-factor": count_factor, "vae": vae}
 
 
-def _choice(what: str, names: tuple[str, ...], kind: str) -> str:
-    return f"{what}: {', '.join(names)}; {DEFAULTS[kind]} if not given."
+def _choice(what: str, names: Mapping[str, Iterable[str]], kind: str) -> str:
+    """Help that names what each model has, and what it takes if nothing is given."""
+    told = (f"of {model} {', '.join(names[model])} ({DEFAULTS[model][kind]} if not given)" for model in MODELS)
+    return f"{what}: {'; '.join(told)}."
 
 
 def fit(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="The .h5ad to fit: ratings or cells.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run directory to make.")] = None,
-    model: Annotated[str | None, typer.Option(help=_choice("The model", MODELS, "model"))] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"The model: {', '.join(MODELS)}; {MODELS[0]} if not given.")
+    ] = None,
     guide: Annotated[str | None, typer.Option(help=_choice("The variational family", GUIDES, "guide"))] = None,
-    algorithm: Annotated[str | None, typer.Option(help=_choice("The algorithm", ALGORITHMS, "algorithm"))] = None,
+    algorithm: Annotated[str | None, typer.Option(help=_choice("The algorithm", ALGORITHMS_OF, "algorithm"))] = None,
     rank: Annotated[
         str | None,
         typer.Option(
-            help=f"Number of factors; {DEFAULTS['rank']} if not given. {AUTO}: as many as the data support, of at most "
-            f"{WIDEST} to begin with."
+            help=f"Number of factors; {DEFAULTS['latent-factor']['rank']} if not given. {AUTO}, of latent-factor: as "
+            f"many as the data support, of at most {WIDEST} to begin with."
         ),
     ] = None,
     unstored: Annotated[
         str | None,
         typer.Option(
-            help="How the model takes entries that are not stored: zero (observed zeros) or missing; as DATA says if "
-            "not given. Counts may be taken either way, ratings as missing only."
+            help="latent-factor: how the model takes entries that are not stored: zero (observed zeros) or missing; as "
+            "DATA says if not given. Counts may be taken either way, ratings as missing only."
         ),
+    ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(
+            help="vae: distribution of a value: negative-binomial (the default), zero-inflated-negative-binomial, "
+            "poisson, multinomial, bernoulli, or gaussian, which takes log-normalised values. count-factor: "
+            "negative-binomial or poisson."
+        ),
+    ] = None,
+    latent: Annotated[int | None, typer.Option(help="vae: dimensions of an embedding; 10 if not given.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="vae: units in a hidden layer; 128 if not given.")] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="vae: hidden layers; 1 if not given, 0 for a linear decoder.")
+    ] = None,
+    batch_key: Annotated[
+        str | None, typer.Option(help="vae: column of obs that says which batch a cell is of, any labels.")
+    ] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(help="vae: column of obs that the decoder reads, labels or real numbers; may be repeated."),
+    ] = None,
+    dispersion: Annotated[
+        str | None,
+        typer.Option(help="vae: dispersions of negative binomials, one a gene, or a gene and batch: gene-batch."),
+    ] = None,
+    library: Annotated[
+        str | None, typer.Option(help="vae: a cell's size: observed (its total, the default) or latent.")
     ] = None,
     sweeps: Annotated[
         int | None,
@@ -74,18 +98,30 @@ def fit(
             help="natural-gradient: keep no user's posterior; read-outs compute it anew from the training data.",
         ),
     ] = False,
-    epochs: Annotated[int | None, typer.Option(help="svi: passes over the users; 60 if not given.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="svi: passes over the users; 60 if not given. A vae has its own.")
+    ] = None,
     batch_rows: Annotated[
         int | None,
         typer.Option(
             help="natural-gradient and svi: users per step; if not given, with natural-gradient a sixteenth of the "
-            "users, 256 to 32768, with svi a twelfth of the users, 16 to 4096."
+            "users, 256 to 32768, with svi a twelfth of the users, 16 to 4096. A vae has its own."
         ),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="svi: step size at its peak; 0.5 if not given.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="svi: step size at its peak; 0.5 if not given. A vae has its own.")
+    ] = None,
     estimator: Annotated[
         str | None,
         typer.Option(help="svi: how the expected log-likelihood is got: auto (the default), closed-form or sampled."),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="svi: share of the rows, chosen by the seed, held out to end with the epoch best on them."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="svi: epochs without a better bound on the rows held out after which it ends."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random; 0 if not given.")
@@ -101,8 +137,9 @@ def fit(
 ) -> None:
     """Fit a model and write a run directory, which holds everything that the read-outs need.
 
-    DATA are ratings, or cells by genes, whose zeros are observed. Counts are log-normalised to a total of 10,000 a cell
-    first, and so are those that read-outs take later; entries that are normalised already stay as they are.
+    DATA are ratings, or cells by genes, whose zeros are observed. For the factor model, counts are log-normalised to a
+    total of 10,000 a cell first, and so are those that read-outs take later; entries that are normalised already stay
+    as they are. The VAE and count-factor model counts themselves.
 
     coordinate-ascent solves for every user and item in turn, exactly; natural-gradient does so for some users at a
     time, for data that do not fit into memory; svi climbs by noisy gradients, and is for any model.
@@ -116,6 +153,8 @@ def fit(
 
         platewise fit cells.h5ad --rank 20 -o RUN
 
+        platewise fit cells.h5ad --model vae --batch-key batch -o RUN
+
         platewise fit train.h5ad --algorithm svi --guide mean-field --epochs 20 --from-disk -o RUN
 
         platewise fit --resume RUN
@@ -127,7 +166,10 @@ def fit(
     from ..inference.run_directory import save
 
     kinds = {"model": model, "guide": guide, "algorithm": algorithm}
-    choice: dict[str, Any] = {**kinds, "rank": rank, "unstored": unstored}
+    of_factors = {"rank": rank, "unstored": unstored}
+    of_networks = {"likelihood": likelihood, "latent": latent, "hidden": hidden, "layers": layers}
+    of_cells = {"batch_key": batch_key, "covariate": covariate or None, "dispersion": dispersion, "library": library}
+    choice: dict[str, Any] = {**kinds, **of_factors, **of_networks, **of_cells}
     options: dict[str, Any] = {
         "sweeps": sweeps,
         "tolerance": tolerance,
@@ -137,6 +179,8 @@ def fit(
         "batch_rows": batch_rows,
         "learning_rate": learning_rate,
         "estimator": estimator,
+        "validation": validation,
+        "patience": patience,
     }
     if resume is not None:
         refuse_with_resume(choice | options | {"seed": seed, "output": output, "from_disk": from_disk or None})
@@ -144,7 +188,7 @@ def fit(
         return
     data, made = _require_paths(data, output, force)
     settings = {"seed": seed or 0, "device": device}
-    fitted = _begin(DEFAULTS | _given(choice), _given(options), data, made, from_disk, settings)
+    fitted = _begin(_given(choice), _given(options), data, made, from_disk, settings)
     save(fitted, made, force=force, data=data, from_disk=from_disk)
     report(fitted, made, json)
 
@@ -154,32 +198,18 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _begin(
-    choice: dict[str, Any], options: dict[str, Any], data: Path, made: Path, from_disk: bool, settings: dict[str, Any]
+    given: dict[str, Any], options: dict[str, Any], data: Path, made: Path, from_disk: bool, settings: dict[str, Any]
 ) -> Fitted:
     """A new fit, once all that can be checked before it is."""
-    from ..data.preparation import prepared
-    from ..data.storage import read_h5ad
     from ..data.writing import require_space
-    from .matrix import said_by, size_of
 
-    algorithm = choice["algorithm"]
-    _check_names(choice | {"estimator": options.get("estimator", "auto")})
-    require_own_options(algorithm, options, from_disk)
-    if choice["rank"] == AUTO:
-        require_prunes(algorithm)
-        options = AUTO_OPTIONS[algorithm] | options
-    shape, n_entries = size_of(data)
-    unstored = choice.get("unstored") or said_by(data)
-    if unstored == "zero":
-        options = OF_WHOLE_ROWS.get(algorithm, {}) | options
-    rank = rank_of(choice["rank"], shape, shape[0] * shape[1] if unstored == "zero" else n_entries)
-    made_for = (_model(rank, unstored), _guide(choice["guide"], OF_THE_GUIDE not in options))
-    _require_fits(data, unstored, algorithm, from_disk)
-    numbers = made_for[1].width(rank + 1) * (shape[0] * made_for[1].hold_rows + shape[1])
-    require_space(made, sum(shape) * BYTES_PER_NAME + numbers * 3 * 4)
-    taken = data if from_disk else prepared(read_h5ad(data), unstored)
-    fitted = run(algorithm, *made_for, taken, **settings | settings_of(options))
-    return _said_how_streamed(fitted)
+    choice = settled(given, options.get("estimator", "auto"))
+    require_own_options(choice["algorithm"], options, from_disk, ALGORITHMS_OF[choice["model"]])
+    todo = MAKE[choice["model"]](choice, options, data, from_disk)
+    require_space(made, todo.size)
+    settings = settings | settings_of(todo.options) | ({"covariates": todo.covariates} if todo.covariates else {})
+    fitted = run(choice["algorithm"], todo.model, todo.guide, todo.take(), **settings)
+    return fitted if choice.get("likelihood", "gaussian") != "gaussian" else _said_how_streamed(fitted)
 
 
 def _said_how_streamed(fitted: Fitted) -> Fitted:
@@ -192,33 +222,6 @@ def _said_how_streamed(fitted: Fitted) -> Fitted:
     return fitted
 
 
-def _require_fits(data: Path, unstored: str, algorithm: str, from_disk: bool) -> None:
-    """Check that a file may be taken so, by this algorithm."""
-    from ..data.errors import PlatewiseError
-    from ..data.preparation import require_takeable
-    from .matrix import require_streamable, said_by
-
-    require_takeable(said_by(data), unstored)
-    if algorithm == "natural-gradient" and unstored == "zero":
-        raise PlatewiseError(
-            "Expected entries not stored to be missing for natural-gradient, got observed zeros. Say --algorithm "
-            "coordinate-ascent, or svi."
-        )
-    if from_disk:
-        require_streamable(data, unstored)
-
-
-def _check_names(choice: dict[str, Any]) -> None:
-    from ..data.errors import PlatewiseError
-
-    kinds = {"model": MODELS, "guide": GUIDES, "algorithm": ALGORITHMS, "estimator": ESTIMATORS}
-    for kind, known in kinds.items():
-        if (name := choice[kind]) not in known:
-            raise PlatewiseError(
-                f"Expected --{kind} to be one that this release has ({', '.join(known)}), got {name!r}. Choose one."
-            )
-
-
 def _require_paths(data: Path | None, output: Path | None, force: bool) -> tuple[Path, Path]:
     """Both paths, checked before a long fit and not after it."""
     from ..data.errors import PlatewiseError
@@ -229,15 +232,3 @@ def _require_paths(data: Path | None, output: Path | None, force: bool) -> tuple
         raise PlatewiseError("Expected an .h5ad and -o RUN, got one missing. Say `platewise fit DATA -o RUN`.")
     require_free(output, force=force, mark=CONFIG)
     return data, output
-
-
-def _model(rank: int, unstored: str) -> nn.Module:
-    from ..models import LatentFactor
-
-    return LatentFactor(rank, unstored=unstored)
-
-
-def _guide(name: str, hold_rows: bool) -> NormalGuide:
-    from ..guides import MeanFieldNormal, RowBlockNormal
-
-    return (MeanFieldNormal if name == "mean-field" else RowBlockNormal)(hold_rows=hold_rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def require_kind(path: Path, about: Mapping[str, Any], needed_by: str) -> None:
     """
     from ..data.errors import PlatewiseError
     from ..data.meaning import WORDS
+    from ..data.normalise import NORMALISED
     from ..data.preparation import is_expression
 
     if not is_expression(about):
@@ -80,6 +81,11 @@ def require_kind(path: Path, about: Mapping[str, Any], needed_by: str) -> None:
     elif (said := said_by(path)) != "zero":
         raise PlatewiseError(
             f"Expected {WORDS['zero']} for {needed_by}, as in the fit, got {WORDS[said]}: {path}. Check the file."
+        )
+    elif NORMALISED not in about and not holds_counts(path):
+        raise PlatewiseError(
+            f"Expected counts for {needed_by}, as in the fit, got other values: {path}. `platewise ingest {path} "
+            "--cells -o COUNTS.h5ad` finds raw counts that are kept in a layer."
         )
 
 
@@ -96,22 +102,29 @@ def require_streamable(path: Path, unstored: str) -> None:
         raise PlatewiseError(
             f"Expected --unstored {said}, as {path} says, with --from-disk, got {unstored}. Leave one of the two out."
         )
-    if said == "zero" and _holds_counts(path):
+    if said == "zero" and holds_counts(path):
         raise PlatewiseError(
             f"Expected log-normalised entries to stream from disk, got counts: {path}. Leave --from-disk out, or "
             "normalise them with platewise.data.log_normalise and write that."
         )
 
 
-def _holds_counts(path: Path) -> bool:
+def holds_counts(path: Path) -> bool:
     """Whether all stored entries are whole numbers from 0 on; looks no further than the first that is not."""
+    return _all_entries(path, lambda x: bool(((x >= 0) & (x % 1 == 0)).all()))
+
+
+def holds_ones(path: Path) -> bool:
+    """Whether all stored entries are 0 or 1; looks no further than the first that is not."""
+    return _all_entries(path, lambda x: bool(((x == 0) | (x == 1)).all()))
+
+
+def _all_entries(path: Path, keeps_to: Callable[[Any], bool]) -> bool:
     import h5py
-    import numpy as np
 
     with h5py.File(path, "r") as file:
         values = file["X"]["data"] if "data" in getattr(file["X"], "keys", tuple)() else file["X"]
-        blocks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
-        return all(bool(((block >= 0) & (block == np.floor(block))).all()) for block in blocks)
+        return all(keeps_to(values[start : start + CHUNK]) for start in range(0, len(values), CHUNK))
 
 
 def _looked_up(path: Path) -> tuple[tuple[int, int], int, str]:

@@ -59,20 +59,35 @@ def _how_taken(fitted: Fitted) -> str:
     return f"taken: {said_of(fitted.meaning.get('normalised'))}; entries not stored taken as {gaps}"
 
 
+def _terms(fitted: Fitted) -> tuple[int, str]:
+    """What the bound is a sum over, and how many: rows where latents are of rows alone, entries otherwise."""
+    from ..inference.validation import HELD_OUT
+    from ..posterior.rows import are_latents_of_rows
+
+    if are_latents_of_rows(fitted):
+        n_held_out = int(fitted.obs[HELD_OUT].sum()) if fitted.options.get("validation") else 0
+        return fitted.n_rows - n_held_out, fitted.meaning["row_name"]
+    is_whole = fitted.meaning["unstored"] == "zero"
+    return (fitted.n_rows * fitted.n_cols if is_whole else int(fitted.obs["n_entries"].sum())), "entry"
+
+
 def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
     from ..data.preparation import is_expression
+    from ..inference.protocols import ClosedForm
     from .program import command
 
     lines = [f"{run}: {fitted.stopped}"]
     if is_expression(fitted.meaning):
         lines.append(_how_taken(fitted))
     if last:
-        is_whole = fitted.meaning["unstored"] == "zero"
-        n_entries = fitted.n_rows * fitted.n_cols if is_whole else int(fitted.obs["n_entries"].sum())
+        n, of = _terms(fitted)
         ranks = _ranks(fitted)
         found = "" if ranks["effective_rank"] is None else "; effective rank {effective_rank} of {rank}"
-        per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n_entries:.4f} per entry)"
+        per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n:,.4f} per {of})"
         lines.append(f"{per_entry} after {last['seconds']:.1f} s of training{found.format(**ranks)}")
     if fitted.converged is not False:
-        lines.append(f"next: {command('evaluate', run)} TEST.h5ad")
+        is_scored = _terms(fitted)[1] != "entry" or isinstance(fitted.model, ClosedForm)
+        lines.append(
+            f"next: {command('evaluate', run)} TEST.h5ad" if is_scored else f"next: {command('embed', run)} DATA"
+        )
     return "\n".join(lines)

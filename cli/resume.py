@@ -47,12 +47,26 @@ def go_on(made: Path, data: Path | None, device: str) -> Fitted:
     from_disk: bool = config["data"]["from_disk"]
     require_space(made, sum(config["files"].values()))
     settings: dict[str, Any] = {"seed": earlier.seed, "device": device, "dtype": earlier.dtype, "resume": earlier}
-    settings |= earlier.options
+    settings |= earlier.options | _covariates_of(earlier)
     matrix = data if from_disk else as_fitted(earlier, data)
     fitted = run(earlier.algorithm, earlier.model, earlier.guide, matrix, **settings)
     fitted.meaning = earlier.meaning
     save(fitted, made, force=True, data=data, from_disk=from_disk)
     return fitted
+
+
+def _covariates_of(earlier: Fitted) -> dict[str, Any]:
+    """The columns of obs that a fit read covariates off, as its algorithm takes them."""
+    from ..data.errors import PlatewiseError
+
+    arrays = [name for name, about in earlier.covariates.items() if "column" not in about]
+    if arrays:
+        raise PlatewiseError(
+            f"Expected covariates from columns of obs to go on with a fit here, got arrays for {', '.join(arrays)}. Go "
+            "on in Python: svi.fit(..., covariates={...}, resume=Fitted.load(RUN))."
+        )
+    columns = {name: about["column"] for name, about in earlier.covariates.items()}
+    return {"covariates": columns} if columns else {}
 
 
 def _data_of(earlier: Fitted, made: Path, data: Path | None) -> Any:

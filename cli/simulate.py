@@ -1,4 +1,4 @@
-"""`platewise simulate`: ratings drawn from the model itself, with the truth beside them."""
+"""`platewise simulate`: ratings or cells drawn from the models themselves, with the truth beside them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,90 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Force, Json, Output, Seed
+from .simulate_cells import OF_CELLS, draw_cells
 
 if TYPE_CHECKING:
     from ..models import LatentFactor
 
-Truth = Annotated[Path | None, typer.Option("--truth", help="Where to write the truth; DATA.truth.npz if not given.")]
+Truth = Annotated[
+    Path | None, typer.Option("--truth", help="Ratings: where to write the truth; DATA.truth.npz if not given.")
+]
+OF_RATINGS: dict[str, Any] = {"users": 6040, "items": 3706, "ratings": 1_000_000, "rank": 8, "mean": 3.5, "truth": None}
 
 
 def simulate(
     output: Output,
-    users: Annotated[int, typer.Option(min=2, help="Number of users; each has a rating at least.")] = 6040,
-    items: Annotated[int, typer.Option(min=2, help="Number of items.")] = 3706,
-    ratings: Annotated[int, typer.Option(help="Number of ratings.")] = 1_000_000,
-    rank: Annotated[int, typer.Option(help="Number of factors.")] = 8,
-    mean: Annotated[float, typer.Option(help="Grand mean of the ratings.")] = 3.5,
+    users: Annotated[
+        int | None, typer.Option(min=2, help="Users, each with a rating at least; 6040 if not given.")
+    ] = None,
+    items: Annotated[int | None, typer.Option(min=2, help="Number of items; 3706 if not given.")] = None,
+    ratings: Annotated[int | None, typer.Option(help="Number of ratings; 1000000 if not given.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Ratings: number of factors; 8 if not given.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Grand mean of the ratings; 3.5 if not given.")] = None,
     truth: Truth = None,
+    cells: Annotated[int | None, typer.Option(help="Draw so many cells, instead of ratings.")] = None,
+    genes: Annotated[int | None, typer.Option(help="Cells: number of genes; 2000 if not given.")] = None,
+    types: Annotated[int | None, typer.Option(help="Cells: number of types; 8 if not given.")] = None,
+    batches: Annotated[int | None, typer.Option(help="Cells: number of batches; 2 if not given.")] = None,
+    latent: Annotated[int | None, typer.Option(help="Cells: dimensions of an embedding; 10 if not given.")] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(help="Cells: poisson, negative-binomial (if not given) or zero-inflated-negative-binomial."),
+    ] = None,
+    stored: Annotated[
+        float | None, typer.Option(help="Cells: share of entries that are not zero; 0.1 if not given.")
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Draw ratings from the latent factor model, and write the truth beside them.
+    """Draw ratings from the latent factor model, or cells from the VAE, and write the truth beside them.
 
-    Activity and popularity are as skewed as in MovieLens 1M, whose size is the default. The truth (mu, user, item and
-    their parts A, a, B, b) goes into a NumPy archive: a fit can be compared with it.
+    Ratings: activity and popularity are as skewed as in MovieLens 1M, whose size is the default. The truth (mu, user,
+    item and their parts A, a, B, b) goes into a NumPy archive: a fit can be compared with it.
 
-    Example:
+    Cells: of some types, in some batches, with a linear decoder. They are written as they are drawn, so that a million
+    fit. The truth is in the same file: obs label, batch and log_library, obsm X_truth, and the genes' parameters in var
+    and varm.
+
+    Examples:
         platewise simulate -o data.h5ad --users 1000 --items 500 --ratings 50000 --rank 4
+
+        platewise simulate -o cells.h5ad --cells 1000 --genes 300 --types 4
     """
     from .start import start
 
     start()
+    for_ratings: dict[str, Any] = {
+        "users": users,
+        "items": items,
+        "ratings": ratings,
+        "rank": rank,
+        "mean": mean,
+        "truth": truth,
+    }
+    for_cells: dict[str, Any] = {"genes": genes, "types": types, "batches": batches, "latent": latent}
+    for_cells |= {"likelihood": likelihood, "stored": stored}
+    if cells is None:
+        _refuse(for_cells, "--cells N", "for cells")
+        _draw_ratings(output, OF_RATINGS | _given(for_ratings), seed, force, json)
+    else:
+        _refuse(for_ratings, "no --cells", "for ratings")
+        draw_cells(output, cells, OF_CELLS | _given(for_cells), seed, force, json)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(options: dict[str, Any], expected: str, what: str) -> None:
+    from ..data.errors import PlatewiseError
+
+    for name in _given(options):
+        raise PlatewiseError(f"Expected {expected} with --{name}, which is {what}. Leave --{name} out, or say so.")
+
+
+def _draw_ratings(output: Path, options: dict[str, Any], seed: int, force: bool, json: bool) -> None:
     import numpy as np
 
     from ..data.simulate import simulate_ratings
@@ -45,10 +99,11 @@ def simulate(
     from ..data.writing import whole_file
     from .output import count, print_json
 
-    truth = truth or output.with_suffix(".truth.npz")
+    users, items, ratings = (options[name] for name in ("users", "items", "ratings"))
+    truth = options["truth"] or output.with_suffix(".truth.npz")
     _check_outputs(output, truth, force)
-    model = example_model(rank)
-    adata, latents = simulate_ratings(model, users, items, ratings, given={"mu": mean}, seed=seed)
+    model = example_model(options["rank"])
+    adata, latents = simulate_ratings(model, users, items, ratings, given={"mu": options["mean"]}, seed=seed)
     arrays: dict[str, Any] = latents | {"sigma": model.sigma.detach().numpy()}
     with whole_file(output, force=force) as ratings_file, whole_file(truth, force=force) as truth_file:
         write_h5ad(adata, ratings_file)

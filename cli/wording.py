@@ -14,7 +14,10 @@ _OPTIONS = {
     "data=": "--data",
     "heldout=": "--test",
     "unstored=": "--unstored",
+    "dispersion=": "--dispersion",
+    "likelihood='sampled'": "--estimator sampled",
     "by=": "--by",
+    "entries=": "--entries",
 }
 _ARGUMENT = re.compile(
     rf"(?<!\S)({'|'.join(map(re.escape, _OPTIONS))})(?:\"([\w-]+)\")?(?![\w/])"  # words of their own, not in a path

@@ -1,28 +1,27 @@
-"""Mini-batches of rows: from memory, or from an .h5ad on disk in shuffled blocks."""
+"""Mini-batches of rows: from memory, or from an .h5ad on disk in shuffled windows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol, runtime_checkable
 
-import h5py
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from .batches import RowBatch
+from .disk import DiskRows
 from .errors import PlatewiseError
 from .matrix import require_csr
 from .seeds import require_seed
-from .storage import require_h5ad
 
-BLOCK_ROWS = 1024  # rows read at once: single rows are 40 to 100 times slower
-WINDOW_BLOCKS = 16  # blocks shuffled together, and at most twice as many held in memory
+__all__ = ["DiskRows", "MemoryRows", "RowLoader", "Rows", "Take"]
+
+Take = Callable[[np.ndarray], sp.csr_matrix]
 
 
 @runtime_checkable
@@ -35,8 +34,11 @@ class Rows(Protocol):
     def take(self, rows: np.ndarray) -> sp.csr_matrix:
         """The given rows, in the given order."""
 
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """A random order of all rows that this source reads well."""
+    def windows(self, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+        """All rows, in parts that this source reads at once: in random order, or first to last."""
+
+    def reading(self, windows: list[np.ndarray]) -> AbstractContextManager[Take]:
+        """A block in which rows are taken in the windows' order."""
 
 
 class MemoryRows:
@@ -54,61 +56,13 @@ class MemoryRows:
         """The given rows, in the given order."""
         return self._matrix[rows]
 
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """A uniformly random order of all rows."""
-        return rng.permutation(self.shape[0])
+    def windows(self, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+        """All rows as one window: in uniformly random order, or first to last."""
+        return [np.arange(self.shape[0]) if rng is None else rng.permutation(self.shape[0])]
 
-
-class DiskRows:
-    """Rows of the CSR matrix `X` of an .h5ad, read in blocks of consecutive rows.
-
-    Holds `2 * WINDOW_BLOCKS` blocks at most and the row pointers (8 bytes a row).
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        group = _open(path)
-        if group.attrs.get("encoding-type") != "csr_matrix":
-            raise PlatewiseError(
-                f"Expected a CSR matrix in X of {path}, got {group.attrs.get('encoding-type')}. "
-                "Write it again with scipy.sparse.csr_matrix(X)."
-            )
-        self.arrays = SimpleNamespace(**{name: group[name] for name in ("indptr", "indices", "data")})
-        self._indptr = self.arrays.indptr[:].astype(np.int64)
-        self.shape = (int(group.attrs["shape"][0]), int(group.attrs["shape"][1]))
-        self.nnz = int(self._indptr[-1])
-        self._blocks: dict[int, sp.csr_matrix] = {}
-
-    def _block(self, block: int) -> sp.csr_matrix:
-        if block not in self._blocks:
-            if len(self._blocks) >= 2 * WINDOW_BLOCKS:
-                del self._blocks[next(iter(self._blocks))]
-            self._blocks[block] = self._read(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, self.shape[0]))
-        return self._blocks[block]
-
-    def _read(self, start: int, stop: int) -> sp.csr_matrix:
-        first, last = self._indptr[start], self._indptr[stop]
-        entries = (self.arrays.data[first:last], self.arrays.indices[first:last])
-        return sp.csr_matrix((*entries, self._indptr[start : stop + 1] - first), shape=(stop - start, self.shape[1]))
-
-    def take(self, rows: np.ndarray) -> sp.csr_matrix:
-        """The given rows, in the given order."""
-        blocks = rows // BLOCK_ROWS
-        parts, places = [], []
-        for block in np.unique(blocks):
-            place = np.flatnonzero(blocks == block)
-            parts.append(self._block(int(block))[rows[place] - block * BLOCK_ROWS])
-            places.append(place)
-        return sp.vstack(parts, format="csr")[np.argsort(np.concatenate(places))]
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Blocks in random order, rows shuffled within windows of `WINDOW_BLOCKS` blocks."""
-        blocks = rng.permutation(math.ceil(self.shape[0] / BLOCK_ROWS))
-        windows = np.array_split(blocks, math.ceil(len(blocks) / WINDOW_BLOCKS))
-        rows = [np.concatenate([self._rows_of(b) for b in window.tolist()]) for window in windows]
-        return np.concatenate([rng.permutation(window) for window in rows])
-
-    def _rows_of(self, block: int) -> np.ndarray:
-        return np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, self.shape[0]))
+    def reading(self, windows: list[np.ndarray]) -> AbstractContextManager[Take]:
+        """`take`, whatever the windows."""
+        return nullcontext(self.take)
 
 
 @dataclass
@@ -148,40 +102,34 @@ class RowLoader:
 
         Order within a batch matters to Pyro: it takes the parameters of a plate seen whole to be in order already.
         """
-        order = self.source.order(np.random.default_rng([self.seed, k]))
-        for rows in np.array_split(order, len(self))[start:]:
-            yield self.batch(np.sort(rows))
+        return self._batches(self.source.windows(np.random.default_rng([self.seed, k])), start)
 
     def in_order(self) -> Iterator[RowBatch]:
         """All rows once, first to last."""
-        for rows in np.array_split(np.arange(self.source.shape[0]), len(self)):
-            yield self.batch(rows)
+        return self._batches(self.source.windows(), 0)
+
+    def _batches(self, windows: list[np.ndarray], start: int) -> Iterator[RowBatch]:
+        batches = np.array_split(np.concatenate(windows), len(self))[start:]
+        with self.source.reading(windows) as take:
+            for rows in map(np.sort, batches):
+                yield self._batch(rows, take(rows))
 
     def look(self, n_rows: int) -> RowBatch:
         """Some random rows, at least a batch's worth, to choose starting values by."""
-        order = self.source.order(np.random.default_rng([self.seed, 0]))
+        order = np.concatenate(self.source.windows(np.random.default_rng([self.seed, 0])))
         return self.batch(np.sort(order[: max(n_rows, math.ceil(len(order) / len(self)))]))
 
     def batch(self, rows: np.ndarray) -> RowBatch:
         """The batch of these rows."""
-        part = self.source.take(rows)
+        return self._batch(rows, self.source.take(rows))
+
+    def _batch(self, rows: np.ndarray, part: sp.csr_matrix) -> RowBatch:
         covariates = {name: _tensor(x[rows], self.dtype) for name, x in self.covariates.items()}
         crow, col = (torch.from_numpy(a.astype(np.int64)) for a in (part.indptr, part.indices))
         value = torch.from_numpy(part.data).to(self.dtype)
         n_rows, n_cols = self.source.shape
         batch = RowBatch(torch.from_numpy(rows.astype(np.int64)), crow, col, value, n_rows, n_cols, covariates)
         return batch.to(self.device)
-
-
-def _open(path: Path | str) -> Any:
-    """The matrix of an .h5ad on disk."""
-    require_h5ad(path)
-    try:
-        return h5py.File(path, "r")["X"]
-    except (OSError, KeyError) as error:
-        raise PlatewiseError(
-            f"Expected a whole .h5ad file with a matrix X, got another or a damaged one: {path}. Make it again."
-        ) from error
 
 
 def _tensor(x: np.ndarray, dtype: torch.dtype) -> Tensor:

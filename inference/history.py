@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 COLUMNS = ("epoch", "step", "elbo", "seconds", "entries_per_second", "learning_rate", "skipped")
+VALIDATION = "validation_elbo"  # one more, where rows are held out: the bound on one of them on average, in nats
 
 
 @dataclass
@@ -53,5 +54,6 @@ class History:
         return self.epochs[-1]
 
     def table(self) -> pd.DataFrame:
-        """One row per epoch."""
-        return pd.DataFrame(self.epochs, columns=list(COLUMNS))
+        """One row per epoch; with `VALIDATION` where rows were held out."""
+        further = [VALIDATION] if any(VALIDATION in epoch for epoch in self.epochs) else []
+        return pd.DataFrame(self.epochs, columns=[*COLUMNS, *further])

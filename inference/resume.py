@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from ..data.errors import PlatewiseError
 from ..data.loader import RowLoader
+from ..data.row_subset import RowSubset
 from .fitted import Fitted
 
 
 def inputs_of(loader: RowLoader) -> Tensor:
     """Digest, as one int64, of how a fit reads its rows: memory or disk, precision, covariates."""
     digest = hashlib.blake2b(digest_size=7)
-    digest.update(f"{type(loader.source).__name__} {loader.dtype}".encode())
+    source = loader.source.source if isinstance(loader.source, RowSubset) else loader.source
+    digest.update(f"{type(source).__name__} {loader.dtype}".encode())
     for name, values in sorted(loader.covariates.items()):
         digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
     return torch.tensor(int.from_bytes(digest.digest(), "big"))

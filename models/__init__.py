@@ -1,16 +1,19 @@
 """Generative programs: one file, one story; and the likelihoods that they observe rows with."""
 
+from .count_factor import CountFactor
 from .count_rows import NegativeBinomialRows, PoissonRows, ZeroInflatedNegativeBinomialRows
 from .latent_factor import LatentFactor
 from .likelihoods import LIKELIHOODS, BernoulliRows, GaussianRows
 from .multinomial_rows import MultinomialRows
 from .row_likelihood import RowLikelihood
+from .simulate import expected_counts, simulate_cells
 from .vae import VAE
 
 __all__ = [
     "LIKELIHOODS",
     "VAE",
     "BernoulliRows",
+    "CountFactor",
     "GaussianRows",
     "LatentFactor",
     "MultinomialRows",
@@ -18,4 +21,6 @@ __all__ = [
     "PoissonRows",
     "RowLikelihood",
     "ZeroInflatedNegativeBinomialRows",
+    "expected_counts",
+    "simulate_cells",
 ]

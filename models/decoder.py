@@ -52,22 +52,27 @@ class Decoder(nn.Module):
         """One number per cell and gene, on the whole real line."""
         about = [covariate_of(batch, name).reshape(len(batch.rows), -1).to(z) for name in self.continuous]
         if len(self.hidden):
-            about += [F.one_hot(self._code(batch, name), n).to(z) for name, n in self.categories.items()]
+            about += [F.one_hot(self.code(batch, name), n).to(z) for name, n in self.categories.items()]
         inputs = torch.cat([z, *(x.expand(*z.shape[:-1], -1) for x in about)], -1) if about else z
         flat = self.output(self.hidden(inputs.flatten(0, -2)))
         out: Tensor = flat.unflatten(0, z.shape[:-1])
         for name, offset in self.offsets.items():
-            out = out + offset(self._code(batch, name))
+            out = out + offset(self.code(batch, name))
         return out
 
-    def _code(self, batch: RowBatch, name: str) -> Tensor:
+    def code(self, batch: RowBatch, name: str) -> Tensor:
+        """Level of each of the batch's rows in a category, (b,).
+
+        Raises:
+            PlatewiseError: If the batch has no whole numbers for it.
+        """
         code = covariate_of(batch, name)
         if code.is_floating_point() or code.ndim != 1:
             raise PlatewiseError(
                 f"Expected covariate {name!r} as one whole number per row, from 0 to {self.categories[name] - 1}, got "
                 f"{code.dtype} of shape {tuple(code.shape)}. Give its codes, e.g. pandas.factorize(...)[0]."
             )
-        return code
+        return code.long()
 
 
 def hidden_layers(width: int, hidden: int, layers: int, dropout: float) -> tuple[nn.Sequential, int]:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anndata as ad
-import numpy as np
-import pandas as pd
 import pyro
 import torch
 from pyro import poutine
@@ -15,11 +13,10 @@ from pyro import poutine
 from ..data.errors import PlatewiseError
 from ..data.loader import MemoryRows, RowLoader
 from ..data.sites import latent_sites, plate_of
-from ..inference.covariates import as_arrays
 from ..inference.device import own_generators
 from ..inference.fitted import Fitted
 from .columns import on_columns_of
-from .covariates import Covariates
+from .covariates import Covariates, covariates_of
 from .reader import evaluation_mode
 
 BATCH_ROWS = 256
@@ -32,7 +29,7 @@ def rows_of(fitted: Fitted, data: ad.AnnData, covariates: Covariates | None, see
     Args:
         fitted: The fit; left as it is.
         data: The matrix; rows that the fit never saw will do.
-        covariates: Those of the fit, an array with one row per row of `data` or a Series or DataFrame by row id each.
+        covariates: Those of the fit, for the rows of `data`; those that it read off columns of obs need not be given.
         seed: Seed of everything random.
 
     Raises:
@@ -41,37 +38,25 @@ def rows_of(fitted: Fitted, data: ad.AnnData, covariates: Covariates | None, see
     """
     _require_latents_of_rows(fitted)
     placed = on_columns_of(fitted, data)
-    about = as_arrays(_by_row(fitted, covariates or {}, placed.obs_names), placed.n_obs)
+    about = covariates_of(fitted, covariates, placed.obs)
     with evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
         torch.manual_seed(seed)
         yield RowLoader(MemoryRows(placed.X), BATCH_ROWS, 0, fitted.device, about, fitted.dtype)
 
 
-def _require_latents_of_rows(fitted: Fitted) -> None:
+def are_latents_of_rows(fitted: Fitted) -> bool:
+    """Whether all latents of a fit are of rows, and read off their entries and not from a table: those of a VAE."""
+    if any(getattr(part, "sparse", False) for part in fitted.guide.modules()):
+        return False
     batch = fitted.blank_batch()
     with evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
         trace = poutine.trace(fitted.model).get_trace(batch)
-    others = [name for name, site in latent_sites(trace).items() if plate_of(site, trace, batch) != "rows"]
-    if others or any(getattr(part, "sparse", False) for part in fitted.guide.modules()):
+    return all(plate_of(site, trace, batch) == "rows" for site in latent_sites(trace).values())
+
+
+def _require_latents_of_rows(fitted: Fitted) -> None:
+    if not are_latents_of_rows(fitted):
         raise PlatewiseError(
             f"Expected a fit whose latents are all of rows and read off their entries (a VAE), got "
             f"{type(fitted.model).__name__} by {type(fitted.guide).__name__}. Use evaluate and factors."
         )
-
-
-def _by_row(fitted: Fitted, covariates: Covariates, names: pd.Index) -> dict[str, np.ndarray]:
-    if set(covariates) != set(fitted.covariates):
-        raise PlatewiseError(
-            f"Expected the covariates of the fit, {sorted(fitted.covariates)}, got {sorted(covariates)}. Pass them as "
-            "covariates={name: array}."
-        )
-    return {name: _in_order(name, values, names) for name, values in covariates.items()}
-
-
-def _in_order(name: str, values: object, names: pd.Index) -> np.ndarray:
-    if not isinstance(values, pd.Series | pd.DataFrame):
-        return np.asarray(values)
-    missing = names.difference(values.index)
-    if len(missing):
-        raise PlatewiseError(f"Expected covariate {name!r} of row {missing[0]!r}, got none. Give it for every row.")
-    return values.loc[names].to_numpy()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from platewise.cli.algorithms import ALGORITHMS, OPTIONS
-from platewise.cli.fit import DEFAULTS
+from platewise.cli.models import DEFAULTS
 from platewise.inference import coordinate_ascent, natural_gradient
 from platewise.inference.run_directory import load, read_config
 
@@ -49,7 +49,7 @@ def test_each_algorithm_fits_and_is_read(folder, platewise, algorithm):
 
 
 def test_the_default_is_exact(folder, platewise):
-    assert DEFAULTS["algorithm"] == "coordinate-ascent"
+    assert DEFAULTS["latent-factor"]["algorithm"] == "coordinate-ascent"
     result = platewise("fit", folder / "train.h5ad", "--rank", 2, "-o", "run")
     assert "converged: the bound changed by" in result.out
     assert "effective rank" in result.out

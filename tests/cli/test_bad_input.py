@@ -75,7 +75,7 @@ BAD = [
     ("fit data.h5ad --algorithm svi --batch-rows 0 -o o", "--batch-rows above 0, got 0"),
     ("fit data.h5ad --threads 0 -o o", "at least 1 thread, got 0"),
     ("fit data.h5ad --device mars -o o", "got 'mars'"),
-    ("fit data.h5ad --model vae -o o", "got 'vae'"),
+    ("fit data.h5ad --model vea -o o", "got 'vea'"),
     ("fit data.h5ad --guide full -o o", "got 'full'"),
     ("fit data.h5ad --algorithm newton -o o", "got 'newton'"),
     ("fit counts.h5ad --algorithm svi --rank 2 --from-disk -o o", "Expected log-normalised entries to stream"),

@@ -12,20 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from platewise.data import PlatewiseError, RowLoader, make_ratings, mark, source_of, write_h5ad
-from platewise.data import loader as loader_module
-from platewise.data.loader import DiskRows, MemoryRows
+from platewise.data.loader import MemoryRows
 
 from ..sparse_strategies import matrices, some
 
 MATRIX = sp.random(50, 7, density=0.4, format="csr", random_state=0, dtype=np.float32)
-
-
-@pytest.fixture
-def small_blocks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader_module, "BLOCK_ROWS", 4)
-        patch.setattr(loader_module, "WINDOW_BLOCKS", 2)
-        yield
 
 
 @pytest.fixture
@@ -60,36 +51,6 @@ def test_batches_hold_what_the_matrix_holds(matrix, batch_rows):
         np.testing.assert_array_equal(batch.dense().numpy(), matrix.toarray()[batch.rows.numpy()])
         assert batch.crow[-1] == len(batch.col) == matrix[batch.rows.numpy()].nnz
         assert (batch.n_rows, batch.n_cols) == matrix.shape
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_disk_has_the_rows_of_memory(on_disk):
-    disk, memory = (RowLoader(rows, 9, dtype=torch.float64) for rows in (DiskRows(on_disk), MemoryRows(MATRIX)))
-    for epoch in range(3):
-        batches = list(disk.epoch(epoch))
-        assert sorted(chain(*(b.rows.tolist() for b in batches))) == list(range(50))
-        for batch in batches:
-            expected = memory.batch(batch.rows.numpy())
-            for name in ("crow", "col", "value"):
-                assert torch.equal(getattr(batch, name), getattr(expected, name))
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_disk_answers_in_the_order_asked_for(on_disk):
-    rows = np.random.default_rng(0).permutation(50)
-    np.testing.assert_array_equal(DiskRows(on_disk).take(rows).toarray(), MATRIX[rows].toarray())
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_disk_shuffles_within_windows_and_holds_two_of_them(on_disk):
-    rows = DiskRows(on_disk)
-    order = rows.order(np.random.default_rng(0))
-    assert sorted(order) == list(range(50))
-    for window in np.array_split(order // 4, 7):
-        assert len(set(window)) <= 3  # two blocks, or parts of a third where the last block is short
-    assert (np.diff(order) != 1).mean() > 0.5
-    list(RowLoader(rows, 5).epoch(0))
-    assert len(rows._blocks) <= 4
 
 
 def test_epochs_of_a_seed_are_the_same_whenever_asked_for():

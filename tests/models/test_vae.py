@@ -162,7 +162,7 @@ def test_a_saved_fit_embeds_alike(tmp_path) -> None:
         (lambda: VAE(likelihood="normal"), "a likelihood among gaussian"),
         (lambda: VAE(dropout=1.0), "dropout from 0 to below 1"),
         (lambda: VAE(layers=-1), "layers of at least 0"),
-        (lambda: AmortizedNormal(layers=0), "layers of at least 1"),
+        (lambda: AmortizedNormal(layers=-1), "layers of at least 0"),
         (lambda: svi.fit(VAE(categories={"batch": 2}), AmortizedNormal(), counts()), "covariate 'batch'"),
         (lambda: svi.fit(VAE(), AmortizedNormal(), mark(counts().copy(), unstored="missing")), "Expected counts"),
     ],

@@ -1,0 +1,82 @@
+"""Platewise's own methods on cells: the VAE and the factor model, as a person would call them."""
+
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from anndata import AnnData
+from cell_data import CellSplit
+from platewise.data import RowLoader, log_normalise, source_of
+from platewise.guides import AmortizedNormal, RowBlockNormal
+from platewise.inference import Fitted, coordinate_ascent, svi
+from platewise.models import VAE, LatentFactor
+from platewise.posterior import embed
+
+LOOK_DRAWS = 4  # of a point of the curve
+
+
+def parts(split: CellSplit, **network: Any) -> tuple[VAE, AmortizedNormal]:
+    """An untrained model and guide at their defaults, or with networks of other sizes."""
+    categories = {split.batch: split.n_batches} if split.batch else None
+    return VAE(categories=categories, **network), AmortizedNormal(**network)
+
+
+def covariates(split: CellSplit, cells: AnnData) -> dict[str, np.ndarray]:
+    """What the model reads beside the counts."""
+    return {split.batch: split.codes(cells)} if split.batch else {}
+
+
+def fit_vae(split: CellSplit, seed: int, epochs: int) -> Fitted:
+    """Fit the VAE at its recommended options but for the epochs."""
+    about = covariates(split, split.fit)
+    return svi.fit(*parts(split), split.fit, seed=seed, covariates=about, device="cpu", progress=False, epochs=epochs)
+
+
+def start(split: CellSplit, seed: int, options: dict[str, Any], **network: Any) -> svi.State:
+    """The same fit in its own hands, before the first step."""
+    torch.manual_seed(seed)
+    model, guide = parts(split, **network)
+    settings = svi.Options(**{**model.recommended, **options})
+    rows, about = source_of(split.fit).rows, covariates(split, split.fit)
+    state = svi.init(model, guide, RowLoader(rows, settings.batch_rows, seed, "cpu", about), settings)
+    state.elbo.train()
+    return state
+
+
+def held_out_curve(split: CellSplit, seed: int, epochs: int, every: int) -> dict[int, float]:
+    """Run the fit once more, off the clock, and score the cells held out after every so many epochs.
+
+    Returns:
+        -ELBO per cell held out, by epochs done.
+    """
+    with pyro.validation_enabled(False):
+        state = start(split, seed, {"epochs": epochs})
+        held_out = RowLoader(source_of(split.held_out).rows, 512, 0, "cpu", covariates(split, split.held_out))
+        curve = {}
+        for epoch in range(epochs):
+            for batch in state.loader.epoch(epoch):
+                svi.step(state, batch)
+            if (epoch + 1) % every == 0:
+                curve[epoch + 1] = held_out_loss(state, held_out)
+    return curve
+
+
+def held_out_loss(state: svi.State, held_out: RowLoader) -> float:
+    """-ELBO per cell of cells held out, by a few draws; the state is left as it was."""
+    state.elbo.eval()
+    total = 0.0
+    with torch.no_grad(), torch.random.fork_rng():
+        for batch in (batch for _ in range(LOOK_DRAWS) for batch in held_out.in_order()):
+            data, kl = state.elbo.terms(batch)
+            total += float(kl - data) / batch.scale
+    state.elbo.train()
+    return total / LOOK_DRAWS / held_out.source.shape[0]
+
+
+def fit_factors(cells: AnnData, rank: int, seed: int, sweeps: int) -> tuple[Fitted, np.ndarray]:
+    """The factor model of log-normalised counts by coordinate ascent; the fit and the cells' embedding."""
+    logs = log_normalise(cells)
+    model = LatentFactor(rank=rank, unstored="zero")
+    fitted = coordinate_ascent.fit(model, RowBlockNormal(), logs, seed=seed, progress=False, sweeps=sweeps)
+    return fitted, embed(fitted, logs).obsm["X_platewise"]

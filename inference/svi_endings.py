@@ -1,0 +1,46 @@
+"""How a fit by stochastic variational inference ended: in words, and whether it is known to have converged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .svi import State
+
+Ending = tuple[str, bool | None]
+
+
+def interrupted(state: State) -> Ending:
+    """Ctrl-C: nothing is put back, so that the fit can go on."""
+    words = f"interrupted after step {state.step} of {state.total}; resume to go on"
+    if state.validation is not None and state.validation.best_epoch:
+        best = f"{state.validation.best:,.2f} nats a row after epoch {state.validation.best_epoch}"
+        words += f"; parameters are those of the last step, the best held-out bound so far was {best}"
+    return words, False
+
+
+def ended(state: State) -> Ending:
+    """All epochs done, or no better held-out bound for as long as patience goes; the best epoch is put back."""
+    if too_many_skipped(state):
+        return diverged(state)
+    done, validation = state.options.epochs_in_words(len(state.loader)), state.validation
+    if validation is None:
+        return f"all {done} done; convergence was not tested", None
+    validation.put_back(state.elbo)
+    if not validation.exhausted:
+        return f"all {done} done; {validation.in_words()}", None
+    why = f"no better held-out bound for {validation.patience} epochs"
+    return f"stopped at epoch {validation.epoch} of {done}: {why}; {validation.in_words()}", True
+
+
+def diverged(state: State) -> Ending:
+    """Too many steps were not finite."""
+    return (
+        f"{int(state.optimizer.skipped)} of {state.step} steps had a gradient that was not finite; the parameters are "
+        "those of the last good step. Lower the learning rate, or look for extreme values in the data"
+    ), False
+
+
+def too_many_skipped(state: State) -> bool:
+    """Whether more steps were skipped than the options allow; waits for the device."""
+    return int(state.optimizer.skipped) > min(state.options.max_skipped, state.total // 2)
