@@ -24,6 +24,7 @@ from big_ratings import CHUNK, append
 from platewise.data import RowBatch, RowLoader, mark, source_of, write_h5ad
 from platewise.guides import AmortizedNormal
 from platewise.inference import svi
+from platewise.inference.svi_options import chosen_options
 from platewise.models import VAE
 from processes import peak_megabytes, run_fresh, warn_if_busy
 from scale import folder_for
@@ -107,7 +108,7 @@ def reading(path: Path) -> float:
 def training(path: Path) -> dict[str, float]:
     """One epoch of the VAE: cells a second, memory once the model is made, and what the peak adds to it."""
     source = source_of(path)
-    settings = svi.Options(**{**VAE.recommended, "epochs": 1, "batch_rows": BATCH_ROWS})
+    settings = chosen_options(VAE(), {"epochs": 1, "batch_rows": BATCH_ROWS})
     with pyro.validation_enabled(False):
         state = svi.init(VAE(), AmortizedNormal(), RowLoader(source.rows, BATCH_ROWS), settings)
         state.elbo.train()

@@ -7,9 +7,11 @@ import pyro
 import torch
 from anndata import AnnData
 from cell_data import CellSplit
+from platewise.cli.algorithms import OF_WHOLE_ROWS
 from platewise.data import RowLoader, log_normalise, source_of
 from platewise.guides import AmortizedNormal, RowBlockNormal
 from platewise.inference import Fitted, coordinate_ascent, svi
+from platewise.inference.svi_options import chosen_options
 from platewise.models import VAE, LatentFactor
 from platewise.posterior import embed
 
@@ -27,17 +29,17 @@ def covariates(split: CellSplit, cells: AnnData) -> dict[str, np.ndarray]:
     return {split.batch: split.codes(cells)} if split.batch else {}
 
 
-def fit_vae(split: CellSplit, seed: int, epochs: int) -> Fitted:
-    """Fit the VAE at its recommended options but for the epochs."""
-    about = covariates(split, split.fit)
-    return svi.fit(*parts(split), split.fit, seed=seed, covariates=about, device="cpu", progress=False, epochs=epochs)
+def fit_vae(split: CellSplit, seed: int, epochs: int | None) -> Fitted:
+    """Fit the VAE at its recommended options, or for so many epochs."""
+    about, given = covariates(split, split.fit), {"epochs": epochs} if epochs else {}
+    return svi.fit(*parts(split), split.fit, seed=seed, covariates=about, device="cpu", progress=False, **given)
 
 
 def start(split: CellSplit, seed: int, options: dict[str, Any], **network: Any) -> svi.State:
     """The same fit in its own hands, before the first step."""
     torch.manual_seed(seed)
     model, guide = parts(split, **network)
-    settings = svi.Options(**{**model.recommended, **options})
+    settings = chosen_options(model, options)
     rows, about = source_of(split.fit).rows, covariates(split, split.fit)
     state = svi.init(model, guide, RowLoader(rows, settings.batch_rows, seed, "cpu", about), settings)
     state.elbo.train()
@@ -74,9 +76,9 @@ def held_out_loss(state: svi.State, held_out: RowLoader) -> float:
     return total / LOOK_DRAWS / held_out.source.shape[0]
 
 
-def fit_factors(cells: AnnData, rank: int, seed: int, sweeps: int) -> tuple[Fitted, np.ndarray]:
-    """The factor model of log-normalised counts by coordinate ascent; the fit and the cells' embedding."""
-    logs = log_normalise(cells)
+def fit_factors(cells: AnnData, rank: int, seed: int) -> tuple[Fitted, np.ndarray]:
+    """The factor model of log-normalised counts, as the command line fits it; the fit and the cells' embedding."""
+    logs, options = log_normalise(cells), OF_WHOLE_ROWS["coordinate-ascent"]
     model = LatentFactor(rank=rank, unstored="zero")
-    fitted = coordinate_ascent.fit(model, RowBlockNormal(), logs, seed=seed, progress=False, sweeps=sweeps)
+    fitted = coordinate_ascent.fit(model, RowBlockNormal(), logs, seed=seed, progress=False, **options)
     return fitted, embed(fitted, logs).obsm["X_platewise"]

@@ -68,16 +68,25 @@ def anomalies(
         _show(found, f"{run}: most surprising entries of {data}", output)
 
 
+TOLERATED = 1.5  # times the share that there should be below a probability: beyond, the small ones mislead
+
+
 def _show(found: pd.DataFrame, title: str, output: Path | None) -> None:
     from .output import show_frame
 
     shown = found.drop(columns="log_tail_probability")
     for name in ("tail_probability", "p_adjusted"):
-        shown[name] = [f"{p:.2e}" for p in shown[name]]
+        shown[name] = ["<1e-16" if p < 1e-16 else f"{p:.2e}" for p in shown[name]]
     shown["sign"] = shown["sign"].map({1: "high", -1: "low"})
     # the file is written already, with all figures
     show_frame(shown, title, False, None, False)
     if output is not None:
         typer.echo(f"all {len(found):,} are in {output}")
-    shares = ", ".join(f"{share:.2g} below {float(p):g}" for p, share in found.attrs["calibration"].items())
-    typer.echo(f"Calibration: of {found.attrs['scored']:,} entries scored, a share of {shares}.")
+    shares = {float(p): share for p, share in found.attrs["calibration"].items()}
+    said = ", ".join(f"{share:.2g} below {p:g}" for p, share in shares.items())
+    worst = max(share / p for p, share in shares.items())
+    verdict = (
+        "no more than the model expects" if worst <= TOLERATED else f"up to {worst:.0f} times what the model expects"
+    )
+    trust = "" if worst <= TOLERATED else ": trust the order, not the figures"
+    typer.echo(f"Calibration: of {found.attrs['scored']:,} entries scored, a share of {said}; {verdict}{trust}.")

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that `platewise --help` answ
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -161,5 +162,11 @@ def _complain(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
+def _one_line_each(docstring: str) -> str:
+    """Paragraphs in one line each, for the width of the screen to wrap; those with indented lines as they stand."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(x if "\n " in x or x.startswith(" ") else " ".join(x.split()) for x in paragraphs)
+
+
 for _command in COMMANDS:
-    app.command()(guarded(_command))
+    app.command(help=_one_line_each(_command.__doc__ or ""))(guarded(_command))

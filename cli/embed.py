@@ -37,11 +37,12 @@ def embed(
     from .output import count, print_json
 
     require_free(output, force=force)
-    adata = embedded(load(run, device=device), read_h5ad(data), key=key)
+    fitted = load(run, device=device)
+    adata = embedded(fitted, read_h5ad(data), key=key)
     write_h5ad(adata, output, force=force)
     width = adata.obsm[key].shape[1]
     if json:
         print_json({"data": str(output), "key": key, "rows": adata.n_obs, "dimensions": width})
     else:
-        of = adata.uns["platewise"]["row_name"]
+        of = fitted.meaning["row_name"]
         typer.echo(f"{output}: {count(adata.n_obs, of)} in {width} dimensions, obsm[{key!r}]")

@@ -24,19 +24,34 @@ def evaluate_rows(fitted: Fitted, run: Path, test: Path, draws: int, seed: int, 
         test: The .h5ad of the rows.
         draws: Draws of each row's latents.
         seed: Seed of the draws.
-        as_json: Whether to print one JSON object: n, elbo, log_likelihood_iw, draws, effective_draws (the median).
+        as_json: Whether to print one JSON object: n, elbo, log_likelihood_iw, draws, effective_draws (the median),
+            n_trained_on (rows of the test whose names are among those the parameters were fitted to).
     """
     from ..data.storage import read_h5ad
     from ..posterior import score_rows
-    from .output import print_json
+    from .output import count, print_json
 
     found = score_rows(fitted, read_h5ad(test), draws=draws, seed=seed)
+    n_trained_on = int(found.index.isin(_trained_on(fitted)).sum())
     effective = float(found["effective_draws"].median())
     if as_json:
         means = {name: float(found[name].mean()) for name in ("elbo", "log_likelihood_iw")}
-        print_json({"n": len(found), **means, "draws": draws, "effective_draws": effective})
+        print_json(
+            {"n": len(found), **means, "draws": draws, "effective_draws": effective, "n_trained_on": n_trained_on}
+        )
     else:
-        _show(found, f"{run}: {len(found):,} {fitted.meaning['row_name']}s of {test}", draws, effective)
+        name = fitted.meaning["row_name"]
+        _show(found, f"{run}: {count(len(found), name)} of {test}", draws, effective)
+        if n_trained_on:
+            typer.echo(f"in-sample: {n_trained_on:,} of them, by name, are {name}s that the fit was trained on.")
+
+
+def _trained_on(fitted: Fitted) -> pd.Index:
+    """Names of the rows that the parameters were fitted to: those held out of the fit are none."""
+    from ..inference.validation import HELD_OUT
+
+    obs = fitted.obs
+    return obs.index[~obs[HELD_OUT].astype(bool)] if fitted.options.get("validation") else obs.index
 
 
 def _show(found: pd.DataFrame, title: str, draws: int, effective: float) -> None:

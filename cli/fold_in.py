@@ -39,11 +39,14 @@ def fold_in(
     from ..inference.run_directory import CONFIG, load, read_config, save
     from ..posterior import fold_in as folded_in
     from .matrix import require_kind
+    from .row_latents import refuse_row_latents
 
     require_free(output, force=force, mark=CONFIG)
     require_kind(data, read_config(run)["meaning"], "a fold-in")
     adata = read_h5ad(data)
-    fitted = folded_in(load(run, device=device), adata)
+    known = load(run, device=device)
+    refuse_row_latents(known, "a fold-in", "A VAE needs none: embed, denoise and evaluate take new cells as they are.")
+    fitted = folded_in(known, adata)
     save(fitted, output, force=force, data=data)
     _report(fitted, output, int(adata.X.nnz), json)
 

@@ -77,7 +77,10 @@ def read(
         raise PlatewiseError("Expected several sources with --join, got one. Leave it out.")
     if variable_genes is None and (flavor or (batch_key and not several)):
         option = "--flavor" if flavor else "--batch-key of one source"
-        raise PlatewiseError(f"Expected --variable-genes with {option}, got none. Say how many, or leave it out.")
+        raise PlatewiseError(
+            f"Expected --variable-genes with {option}, got none. Say how many genes, or leave {option.split()[0]} out; "
+            "columns of obs come along in any case."
+        )
     key = batch_key or (_DEFAULT_BATCH if several else None)
     source: Any = list(sources) if several else sources[0]
     adata = read_cells(source, **_arguments({**options, "batch_key": key if several else None}))

@@ -71,6 +71,18 @@ def _terms(fitted: Fitted) -> tuple[int, str]:
     return (fitted.n_rows * fitted.n_cols if is_whole else int(fitted.obs["n_entries"].sum())), "entry"
 
 
+def _held_out(fitted: Fitted, of: str) -> list[str]:
+    """The best bound on rows held out: the figure to compare fits by."""
+    import numpy as np
+
+    history = fitted.history
+    bounds = history["validation_elbo"].to_numpy() if "validation_elbo" in history else np.array([])
+    if not np.isfinite(bounds).any():
+        return []
+    best = int(np.nanargmax(bounds))
+    return [f"held out: ELBO {bounds[best]:,.4f} per {of}, best after epoch {history['epoch'].iloc[best]}"]
+
+
 def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
     from ..data.preparation import is_expression
     from ..inference.protocols import ClosedForm
@@ -85,9 +97,9 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
         found = "" if ranks["effective_rank"] is None else "; effective rank {effective_rank} of {rank}"
         per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n:,.4f} per {of})"
         lines.append(f"{per_entry} after {last['seconds']:.1f} s of training{found.format(**ranks)}")
+        lines += _held_out(fitted, of)
     if fitted.converged is not False:
-        is_scored = _terms(fitted)[1] != "entry" or isinstance(fitted.model, ClosedForm)
-        lines.append(
-            f"next: {command('evaluate', run)} TEST.h5ad" if is_scored else f"next: {command('embed', run)} DATA"
-        )
+        is_scored = isinstance(fitted.model, ClosedForm)
+        embedding = f"{command('embed', run)} DATA.h5ad -o EMBEDDED.h5ad"
+        lines.append(f"next: {command('evaluate', run)} TEST.h5ad" if is_scored else f"next: {embedding}")
     return "\n".join(lines)

@@ -54,9 +54,12 @@ def posterior(
     from ..inference.run_directory import load
     from ..posterior import save_netcdf, to_arviz
     from .output import count, print_json
+    from .row_latents import refuse_row_latents
 
     require_free(output, force=force)
     fitted = load(run, device=device)
+    if not row:
+        refuse_row_latents(fitted, "draws without --row", "All latents of a VAE are of cells: name some with --row.")
     held_out = None if test is None else _sample(fitted, test, seed)
     training = _training_data(run, fitted, data) if row or data else None
     idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)

@@ -45,12 +45,14 @@ def predict(
     from ..inference.run_directory import load
     from ..posterior import predict as predictions
     from .output import show_frame
+    from .row_latents import refuse_row_latents
     from .training import as_fitted
 
     if output is not None:
         require_free(output, force=force)
     wanted = _wanted(user, item, pairs)
     fitted = load(run, device=device)
+    refuse_row_latents(fitted, "a prediction of single entries", "Say `platewise denoise RUN DATA -o DENOISED.h5ad`.")
     training = None if data is None else as_fitted(fitted, data)
     frame = predictions(fitted, *wanted, level=level, of=of, data=training, seed=seed)
     what = "value" if of == "rating" and is_expression(fitted.meaning) else of

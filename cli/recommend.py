@@ -52,11 +52,13 @@ def recommend(
     from ..posterior import recommend as recommendations
     from ..posterior.recommend import require_rates
     from .output import show_frame
+    from .row_latents import refuse_row_latents
     from .training import as_fitted, require_training, training_data_of
 
     if output is not None:
         require_free(output, force=force)
     fitted = load(run, device=device)
+    refuse_row_latents(fitted, "recommendations", "A VAE's cells are read by embed, denoise and rank-genes.")
     require_rates(fitted)
     seen: ad.AnnData | None = None
     if not include_seen:

@@ -18,9 +18,12 @@ _OPTIONS = {
     "likelihood='sampled'": "--estimator sampled",
     "by=": "--by",
     "entries=": "--entries",
+    "validation=": "--validation",
+    "patience=": "--patience",
+    "split_entries": "`platewise split`",
 }
 _ARGUMENT = re.compile(
-    rf"(?<!\S)({'|'.join(map(re.escape, _OPTIONS))})(?:\"([\w-]+)\")?(?![\w/])"  # words of their own, not in a path
+    rf"(?<!\S)({'|'.join(map(re.escape, _OPTIONS))})(?:\"([\w-]+)\"|(\d+(?:\.\d+)?))?(?![\w/])"  # no part of a path
 )
 _TEMPORARY = re.compile(r"\.([^/\s]+)\.[0-9a-f]{8}\.part(\.\w+)?")
 
@@ -38,4 +41,4 @@ def at_the_command_line(message: str) -> str:
     message = " ".join(message.split())
     while _TEMPORARY.search(message):
         message = _TEMPORARY.sub(r"\1\2", message)
-    return _ARGUMENT.sub(lambda match: " ".join(filter(None, (_OPTIONS[match[1]], match[2]))), message)
+    return _ARGUMENT.sub(lambda match: " ".join(filter(None, (_OPTIONS[match[1]], match[2], match[3]))), message)

@@ -23,7 +23,7 @@ matplotlib.use("Agg")
 
 
 def main(
-    embedded: Annotated[Path, typer.Argument(help="What `platewise embed` wrote.")],
+    embedded: Annotated[Path, typer.Argument(help="What `platewise embed` wrote.", exists=True)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("umap.png"),
     color: Annotated[str | None, typer.Option(help="A column of obs or a gene; total counts if not given.")] = None,
     key: Annotated[str, typer.Option(help="Name of the embedding in obsm.")] = "X_platewise",

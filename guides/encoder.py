@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.batches import RowBatch
+from ..data.errors import PlatewiseError
 
 INPUTS = ("log-normalised", "log1p", "raw")  # log(1 + SIZE x / total of the row), log(1 + x), x itself
 SIZE = 1000.0  # what rows are normalised to: near the totals of shallow cells, so that one count is about 1
@@ -36,7 +37,16 @@ class Encoder(nn.Module):
         self.blocks, self.output = nn.Sequential(*first_block, *further), nn.Linear(hidden, width)
 
     def forward(self, batch: RowBatch) -> Float[Tensor, "b width"]:
-        """The numbers of each row of a batch."""
+        """The numbers of each row of a batch.
+
+        Raises:
+            PlatewiseError: If the batch has other columns than the encoder was made for.
+        """
+        if batch.n_cols != len(self.first):
+            raise PlatewiseError(
+                f"Expected a matrix with {len(self.first)} columns, for which the guide was made, got one with "
+                f"{batch.n_cols}. Make a new guide and a new model."
+            )
         weights = F.dropout(self.read(batch), self.entry_dropout, self.training)
         out: Tensor = self.output(self.blocks(batch.sparse.sum_over_cols(self.first, weights)))
         return out

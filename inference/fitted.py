@@ -30,14 +30,15 @@ class Fitted:
         options: The algorithm's options.
         seed: The one seed of the fit.
         history: One row per epoch: epoch, step, elbo (nats, an estimate over the epoch), seconds, entries_per_second,
-            learning_rate, skipped.
+            learning_rate, skipped; validation_elbo (nats a row) where rows were held out.
         stopped: Why the fit stopped, in words.
         converged: Whether it is known to have converged; None where nothing was tested.
         obs: Names and side columns of the rows, with `n_entries`, their number of training entries.
         var: The same of the columns.
         meaning: What the training data said of themselves (`uns["platewise"]`).
         fingerprint: Digest of the training data.
-        covariates: Name, shape per row and dtype of each covariate.
+        covariates: Of each by name its shape per row and dtype; of one read off a column of obs also the column, and
+            the levels of labels or the mean and sd of amounts (`obs_columns`).
         state: What the algorithm needs to go on: tensors by name; empty when there is nothing to go on with.
         data: The training data, or their path, for read-outs that need entries again; None if they are not at hand.
     """
@@ -93,7 +94,8 @@ class Fitted:
     def elbo(self) -> float:
         """The bound at the end of the fit, in nats: a lower bound of the log evidence, estimated over an epoch.
 
-        NaN before the end of the first epoch.
+        NaN before the end of the first epoch. It is that of the last epoch, over the rows that were fitted, also where
+        the parameters are those of an earlier one, by rows held out: `history` has both.
         """
         return float(self.history["elbo"].iloc[-1]) if len(self.history) else math.nan
 

@@ -102,7 +102,7 @@ def chosen_options(model: Any, given: Mapping[str, Any]) -> Options:
     """Options as given, else as the model recommends, else the defaults.
 
     Epochs that are given count as they are, and no validation as no patience: what is recommended of bounds on the
-    steps, and of patience, then gives way.
+    steps, and of patience, then gives way; so does one recommended bound on the steps to another that is given.
 
     Raises:
         PlatewiseError: If there is no such option, or a value is out of its range.
@@ -111,6 +111,9 @@ def chosen_options(model: Any, given: Mapping[str, Any]) -> Options:
     gives_way: set[str] = {"min_steps", "max_steps"} if "epochs" in given else set()
     if given.get("validation") == 0:
         gives_way.add("patience")
+    least, most = ((recommended | dict(given)).get(name) for name in ("min_steps", "max_steps"))
+    if least is not None and most is not None and least > most:
+        gives_way |= {"min_steps", "max_steps"}
     return options_of(Options, {name: x for name, x in recommended.items() if name not in gives_way} | dict(given))
 
 

@@ -46,6 +46,7 @@ from ..data.errors import PlatewiseError
 from ..data.meaning import Unstored
 from .count_rows import NegativeBinomialRows, PoissonRows
 from .latent_factor import Latents
+from .vae_options import refuse_unfit_values
 from .vae_start import log_inverse_dispersions, log_shares
 
 COUNTS = ("poisson", "negative-binomial")
@@ -133,8 +134,9 @@ class CountFactor(nn.Module):
             Where to start `mu` and `item`, as location and scale.
 
         Raises:
-            PlatewiseError: If the rank is above the smaller side of the matrix.
+            PlatewiseError: If the rank is above the smaller side of the matrix, or the rows hold other than counts.
         """
+        refuse_unfit_values(self.likelihood_name, batch)
         if self.rank > (most := min(batch.n_rows, batch.n_cols)):
             raise PlatewiseError(
                 f"Expected a rank of at most {most}, the smaller side of the matrix, got {self.rank}. Lower the rank."

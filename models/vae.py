@@ -44,7 +44,13 @@ from ..data.batches import RowBatch
 from ..data.meaning import Unstored
 from .decoder import Decoder
 from .likelihoods import LIKELIHOODS
-from .vae_options import BATCH, refuse_unfit_options, refuse_unfit_sizes
+from .vae_options import (
+    BATCH,
+    refuse_unfit_covariates,
+    refuse_unfit_options,
+    refuse_unfit_sizes,
+    refuse_unfit_values,
+)
 from .vae_start import log_inverse_dispersions, log_shares, log_total_moments, logits, means_and_sds
 
 
@@ -102,6 +108,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         refuse_unfit_sizes(latent, hidden, layers, dropout)
+        refuse_unfit_covariates(categories or {}, continuous or {})
         refuse_unfit_options(likelihood, library, dispersion, sigma, BATCH in (categories or {}))
         self.latent, self.likelihood_name = latent, likelihood
         self.library, self.dispersion, self.sigma = library, dispersion, sigma
@@ -185,7 +192,12 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def initialise(self, batch: RowBatch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Set intercepts, dispersions and moments of log totals from some rows; z starts at its prior."""
+        """Set intercepts, dispersions and moments of log totals from some rows; z starts at its prior.
+
+        Raises:
+            PlatewiseError: If the rows hold values that the likelihood is not of.
+        """
+        refuse_unfit_values(self.likelihood_name, batch)
         code = self._batch_code(batch)
         if self.library == "latent":
             loc, scale = log_total_moments(batch, code, self.n_batches)

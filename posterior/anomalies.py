@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from ..data.errors import PlatewiseError
-from ..data.seeds import require_seed
 from ..inference.fitted import Fitted
 from .covariates import Covariates
 from .false_discovery import FalseDiscovery
@@ -72,7 +71,6 @@ def anomalies(
     """
     _require_options(n, draws, entries)
     require_tail(tail)
-    require_seed(seed)
     how = Scoring(draws, str(tail), str(entries), seed)
     scored = (scored_by_moments if is_closed(fitted) else scored_by_draws)(fitted, data, covariates, how)
     found = _Best(n)

@@ -33,12 +33,14 @@ class Tails(NamedTuple):
         at: log P(X = x); minus infinity for a density.
         below: log P(X < x).
         zero: log P(X = 0).
+        some: log P(X > 0), which `zero` does not tell where next to all of the mass is there.
     """
 
     above: Array
     at: Array
     below: Array
     zero: Array
+    some: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +166,12 @@ def _tails_of(counts: _Counts, x: Array) -> Tails:
         far[lower] = counts.take(lower).below(x[lower])
         # the other tail holds a good part of the mass, so that the difference loses no figures that matter
         near = np.log(np.maximum(1 - far - np.exp(at), 0))
-        log_far = np.log(far)
+        log_far, some = np.log(far), np.log(-np.expm1(zero))
         for side, sum_up in ((upper, _sum_above), (lower, _sum_below)):
             tiny = side & (far < UNDERFLOW)
             if tiny.any():
                 log_far[tiny] = sum_up(counts.take(tiny), x[tiny], at[tiny])
-    return Tails(np.where(high, log_far, near), at, np.where(high, near, log_far), zero)
+    return Tails(np.where(high, log_far, near), at, np.where(high, near, log_far), zero, some)
 
 
 def _sum_above(counts: _Counts, x: Array, log_at: Array) -> Array:

@@ -56,11 +56,23 @@ def _with_columns(fitted: Fitted, given: Covariates | None) -> dict[str, Any]:
 def _values(name: str, values: Any, obs: pd.DataFrame, fitted: Fitted) -> np.ndarray:
     """One row of numbers per row of `obs`."""
     if isinstance(values, pd.Series | pd.DataFrame):
+        values = _by_name(name, values)
         missing = obs.index.difference(values.index)
         if len(missing):
             raise PlatewiseError(f"Expected covariate {name!r} of row {missing[0]!r}, got none. Give it for every row.")
         values = values.loc[obs.index]
     return _numbers(name, values, obs, fitted)
+
+
+def _by_name(name: str, values: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
+    """The same by names of rows, which integer ids are too."""
+    index = pd.Index(names_of(values.index))
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise PlatewiseError(
+            f"Expected covariate {name!r} once for each row, got more than one for {twice!r}. Leave one."
+        )
+    return values.set_axis(index, axis=0)
 
 
 def _numbers(name: str, values: Any, obs: pd.DataFrame, fitted: Fitted) -> np.ndarray:
@@ -125,8 +137,10 @@ class RowCovariates:
 
 def _table(name: str, values: Any, fitted: Fitted) -> tuple[pd.Index, Tensor]:
     """Names of the rows, and the covariate of each as a tensor."""
-    named = isinstance(values, pd.Series | pd.DataFrame)
-    index = pd.Index(names_of(values.index)) if named else fitted.obs.index
+    index = fitted.obs.index
+    if isinstance(values, pd.Series | pd.DataFrame):
+        values = _by_name(name, values)
+        index = values.index
     array = _numbers(name, values, fitted.obs, fitted)
     _require_shape(name, array, (len(index), *fitted.covariates[name]["shape"]))
     require_taken(fitted.model, {name: array})

@@ -51,3 +51,11 @@ def expectation(likelihood: Distribution) -> Float[Tensor, "*s b n_cols"]:
     if isinstance(likelihood, NegativeBinomialRows):
         return likelihood.log_mean.exp()
     return likelihood.mean
+
+
+def shares(likelihood: Distribution) -> Float[Tensor, "*s b n_cols"]:
+    """Expectations of counts as shares of their total; an empty row has some, too."""
+    if isinstance(likelihood, MultinomialRows):
+        return likelihood.logits.softmax(-1)
+    mean = expectation(likelihood)
+    return mean / mean.sum(-1, keepdim=True)

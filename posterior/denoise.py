@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor
+from torch.distributions import Distribution
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
@@ -30,10 +32,12 @@ from ..data.normalise import NORMALISED
 from ..inference.fitted import Fitted
 from .chosen_genes import chosen_genes, places_of
 from .covariates import Covariates
-from .decoded import decoded, expectation, has_totals
+from .decoded import decoded, expectation, has_totals, shares
 from .denoised_factors import LAYERS, known_rows, of_factors
 from .levels import Levels, chosen_levels, with_levels
 from .rows import BATCH_ROWS, rows_of
+
+logger = logging.getLogger("platewise")
 
 LibrarySize = Literal["observed"] | float | int | str
 MAX_NUMBERS = 200_000_000  # in a layer, 0.8 GB
@@ -80,7 +84,8 @@ def denoise(
         batch: Level of the covariate "batch", or levels by covariate, to decode all cells with. They are encoded with
             their own.
         prob: Probability of the interval, equal tails.
-        draws: Draws of each cell's latents; not read where there is a closed form.
+        draws: Draws of each cell's latents; not read where there is a closed form. With fewer than 2 / (1 - prob) - 1,
+            the interval is from the least draw to the greatest: narrower than asked for, as logger "platewise" says.
         covariates: Those of the fit, for rows of `data`, if a VAE takes any.
         to: A matrix of the same cells, whose genes the fit all knows, to write the layers into in place: `denoised`,
             `denoised_lower` and `denoised_upper`.
@@ -97,9 +102,9 @@ def denoise(
     cols = places_of(fitted, _names(fitted, data, genes, to))
     _require_range(data.n_obs * len(cols), prob, draws)
     total, has_table = _total(library_size), hasattr(fitted.model, "factor_sites")
-    if has_table and batch is not None:
+    if has_table and (batch is not None or covariates):
         raise PlatewiseError(
-            "Expected a fit with covariates to choose a batch, got a factor model. Fit a VAE for that."
+            "Expected a fit that decodes with covariates to give them or a batch, got a factor model. Fit a VAE."
         )
     if has_table and NORMALISED in fitted.meaning:
         if total is not None:
@@ -116,6 +121,7 @@ def _sampled(
     fitted: Fitted, data: ad.AnnData, wanted: _Wanted, covariates: Covariates | None, seed: int
 ) -> dict[str, np.ndarray]:
     """The layers, some rows at a time: memory beyond them is that of one block."""
+    _say_if_narrow(wanted)
     k = len(wanted.cols)
     layers = {name: np.empty((data.n_obs, k), dtype=np.float32) for name in LAYERS}
     most = max(min(BATCH_ROWS, MAX_DRAWN // (wanted.draws * k)), 1)
@@ -147,19 +153,30 @@ def _expectations(fitted: Fitted, batch: RowBatch, wanted: _Wanted) -> Float[Ten
     drawn = batch.value.new_empty(wanted.draws, len(batch.rows), len(wanted.cols))
     for i in range(wanted.draws):
         likelihood = decoded(fitted.model, decode_as, poutine.trace(fitted.guide).get_trace(batch))
-        mean = expectation(likelihood)
-        if wanted.library_size is not None:
-            if not has_totals(likelihood):
-                raise _no_library_size(type(likelihood).__name__)
-            mean = mean * (wanted.library_size / mean.sum(-1, keepdim=True))
-        drawn[i] = mean[:, wanted.cols]
+        drawn[i] = _in_units(likelihood, wanted.library_size)[:, wanted.cols]
     return drawn
+
+
+def _in_units(likelihood: Distribution, library_size: float | None) -> Float[Tensor, "b n_cols"]:
+    """Expectations of all entries: of each row's own total, or of a common one."""
+    if library_size is None:
+        return expectation(likelihood)
+    if not has_totals(likelihood):
+        raise _no_library_size(type(likelihood).__name__)
+    return library_size * shares(likelihood)
 
 
 def _summary(drawn: Float[Tensor, "draws b k"], prob: float) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, and the interval between whose ends the next draw falls with this probability."""
     ordered = drawn.sort(0).values
     return drawn.mean(0), _quantile(ordered, (1 - prob) / 2), _quantile(ordered, (1 + prob) / 2)
+
+
+def _say_if_narrow(wanted: _Wanted) -> None:
+    needed = math.ceil(2 / (1 - wanted.prob) - 1 - 1e-9)  # 19 for 0.9, whatever rounding makes of it
+    if wanted.draws < needed:
+        of, held = f"{100 * wanted.prob:g}%", 100 * (wanted.draws - 1) / (wanted.draws + 1)
+        logger.warning("of %d draws, no interval is wider than %.3g%%: %s takes %d", wanted.draws, held, of, needed)
 
 
 def _quantile(ordered: Float[Tensor, "draws b k"], p: float) -> Float[Tensor, "b k"]:
@@ -198,7 +215,7 @@ def _total(library_size: LibrarySize) -> float | None:
         return None
     try:
         total = float(library_size)
-    except ValueError:
+    except (TypeError, ValueError):
         total = math.nan
     if not (math.isfinite(total) and total > 0):
         raise PlatewiseError(

@@ -84,6 +84,8 @@ def _assembled(reader: Reader, placed: ad.AnnData, rows: Aligned, at: np.ndarray
 
 
 def _rows(fitted: Fitted, data: ad.AnnData) -> Aligned:
+    if not data.n_obs:
+        raise PlatewiseError("Expected at least one cell, got none. Check how the cells were chosen.")
     of, rows = fitted.meaning["row_name"], align(data.obs_names, fitted.obs.index)
     if not is_expression(fitted.meaning):
         raise PlatewiseError("Expected a fit of gene expression, got one of ratings. Use predict.")

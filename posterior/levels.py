@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -76,8 +77,12 @@ def _code(fitted: Fitted, name: str, value: float) -> int:
 
 def _as_number(name: str, level: Level) -> float:
     try:
-        return float(level)
-    except ValueError:
+        number = float(level)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
         raise PlatewiseError(
-            f"Expected a number for {name!r}, which the fit knows by numbers alone, got {level!r}. Give its code."
-        ) from None
+            f"Expected a number for {name!r}, which the fit knows by numbers alone, got {level!r}. Give its code or "
+            "value."
+        )
+    return number

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
+from ..data.seeds import require_seed
 from ..data.sites import Plate, latent_sites, plate_of
 from ..inference.device import own_generators
 from ..inference.fitted import Fitted
@@ -88,9 +89,10 @@ def reading(
         data: The training data.
 
     Raises:
-        PlatewiseError: If covariates do not fit, `data` are not the training data, or the guide reads a row's entries
-            and there are none.
+        PlatewiseError: If covariates do not fit, the seed is negative, `data` are not the training data, or the
+            guide reads a row's entries and there are none.
     """
+    require_seed(seed)
     rows = RowCovariates(fitted, covariates)
     if data is None and not getattr(fitted.guide, "hold_rows", True):
         data = fitted.data

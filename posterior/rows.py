@@ -12,9 +12,11 @@ from pyro import poutine
 
 from ..data.errors import PlatewiseError
 from ..data.loader import MemoryRows, RowLoader
+from ..data.seeds import require_seed
 from ..data.sites import latent_sites, plate_of
 from ..inference.device import own_generators
 from ..inference.fitted import Fitted
+from ..models.vae_options import refuse_unfit_values
 from .columns import on_columns_of
 from .covariates import Covariates, covariates_of
 from .reader import evaluation_mode
@@ -34,14 +36,18 @@ def rows_of(fitted: Fitted, data: ad.AnnData, covariates: Covariates | None, see
 
     Raises:
         PlatewiseError: If the model has latents that are not of rows, or the guide needs a table of rows; or if the
-            matrix or the covariates are not what the model takes.
+            matrix, the covariates or the seed are not what the model takes.
     """
+    require_seed(seed)
     _require_latents_of_rows(fitted)
     placed = on_columns_of(fitted, data)
     about = covariates_of(fitted, covariates, placed.obs)
     with evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
         torch.manual_seed(seed)
-        yield RowLoader(MemoryRows(placed.X), BATCH_ROWS, 0, fitted.device, about, fitted.dtype)
+        loader = RowLoader(MemoryRows(placed.X), BATCH_ROWS, 0, fitted.device, about, fitted.dtype)
+        if placed.n_obs and hasattr(fitted.model, "likelihood_name"):
+            refuse_unfit_values(str(fitted.model.likelihood_name), loader.look(BATCH_ROWS))  # say, normalised ones
+        yield loader
 
 
 def are_latents_of_rows(fitted: Fitted) -> bool:

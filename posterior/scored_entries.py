@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import anndata as ad
@@ -21,16 +21,15 @@ from torch.distributions import constraints
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from ..data.sites import observed_sites
 from ..inference.device import own_generators
 from ..inference.fitted import Fitted
 from ..inference.protocols import has_closed_form
 from ..models.likelihoods import BernoulliRows
-from ..models.row_likelihood import RowLikelihood
 from .blocks import Request
 from .columns import on_columns_of
 from .count_tails import Array, Tails
 from .covariates import Covariates
+from .decoded import decoded
 from .held_out import held_out
 from .names import Aligned, align_seen
 from .predictive import MAX_ENTRIES, Settings, predictives
@@ -39,6 +38,7 @@ from .rows import rows_of
 from .tails import as_array, given_not_zero, log_tail_probability, log_tails, normal_tails, pick
 
 Entries = Literal["stored", "all"]
+MAX_CELLS = 1 << 20  # of rows scored whole, in a block: some twenty arrays of as many float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +147,13 @@ def scored_by_draws(fitted: Fitted, data: ad.AnnData, covariates: Covariates | N
     """
     rows, cols = data.obs_names.to_numpy(object), fitted.var.index.to_numpy(object)
     with rows_of(fitted, data, covariates, how.seed) as loader:
+        if how.entries == "all":
+            loader = replace(loader, batch_rows=max(min(loader.batch_rows, MAX_CELLS // fitted.n_cols), 1))
         for block, batch in enumerate(loader.in_order()):
             values = batch.value if how.entries == "stored" else batch.dense()
             found = _Mixture(values)
             for _ in range(how.draws):
-                likelihood = _drawn(fitted, batch)
+                likelihood = decoded(fitted.model, batch, poutine.trace(fitted.guide).get_trace(batch))
                 _require_scorable(likelihood, values, how)
                 found.add(likelihood)
             yield _under_mixture(found, batch, (rows, cols), how, block)
@@ -203,19 +205,8 @@ def _under_mixture(
     return scored.take(scored.value != 0) if truncated else scored
 
 
-def _drawn(fitted: Fitted, batch: RowBatch) -> Any:
-    """The distribution of the batch's entries given one draw of their rows' latents."""
-    q = poutine.trace(fitted.guide).get_trace(batch)
-    p = poutine.trace(poutine.replay(fitted.model, q)).get_trace(batch)
-    return next(iter(observed_sites(p).values()))["fn"]
-
-
 def _require_scorable(likelihood: Any, values: Tensor, how: Scoring) -> None:
     """Check that there are tails of these values."""
-    if not isinstance(likelihood, RowLikelihood):
-        raise PlatewiseError(
-            f"Expected a likelihood of rows, such as those of a VAE, got {type(likelihood).__name__}. Use evaluate."
-        )
     if how.entries == "stored" and isinstance(likelihood, BernoulliRows):
         raise PlatewiseError(
             'Expected entries="all" for a Bernoulli likelihood, because stored entries are all 1, got '

@@ -73,14 +73,16 @@ def _zero_inflated(likelihood: Any, values: Tensor) -> Tails:
         at=np.logaddexp(log_rest + plain.at, extra_at),
         below=np.logaddexp(log_rest + plain.below, extra_below),
         zero=np.logaddexp(log_rest + plain.zero, log_pi),
+        some=log_rest + plain.some,
     )
 
 
 @log_tails.register(MultinomialRows)
 def _multinomial(likelihood: Any, values: Tensor) -> Tails:
     log_p = likelihood.logits.double().log_softmax(-1)
+    log_rest = torch.where(log_p < -1, torch.log1p(-log_p.exp()), torch.log(-torch.expm1(log_p)))
     total = likelihood.total_count.to(log_p)[:, None].expand_as(log_p)
-    parameters = (pick(likelihood, x, values) for x in (total, log_p, torch.log(-torch.expm1(log_p))))
+    parameters = (pick(likelihood, x, values) for x in (total, log_p, log_rest))
     return binomial_tails(as_array(values), *parameters)
 
 
@@ -100,7 +102,7 @@ def _gaussian(likelihood: Any, values: Tensor) -> Tails:
 def normal_tails(x: Array, mean: Array, sd: Array) -> Tails:
     """Tails of normals at `x`."""
     z, never = (x - mean) / sd, np.full(np.shape(x), -np.inf)
-    return Tails(log_ndtr(-z), never, log_ndtr(z), never)
+    return Tails(log_ndtr(-z), never, log_ndtr(z), never, np.zeros(np.shape(x)))
 
 
 def pick(likelihood: Any, x: Tensor, values: Tensor) -> Array:
@@ -119,9 +121,13 @@ def as_array(x: Tensor) -> Array:
 def given_not_zero(tails: Tails, x: Array) -> Tails:
     """Tails of counts given that they are not 0, for values from 1 on."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_some = np.log(-np.expm1(tails.zero))
-        below = np.where(x > 1, tails.below + np.log(np.maximum(-np.expm1(tails.zero - tails.below), 0)), -np.inf)
-    return Tails(tails.above - log_some, tails.at - log_some, below - log_some, np.full_like(below, -np.inf))
+        log_some = np.maximum(tails.some, np.logaddexp(tails.above, tails.at))
+        above, at = tails.above - log_some, tails.at - log_some
+        of_below = tails.below + np.log(np.maximum(-np.expm1(tails.zero - tails.below), 0)) - log_some
+        of_rest = np.log(np.maximum(1 - np.exp(above) - np.exp(at), 0))
+        # with the mass at 0, what lies between it and x is lost in P(X < x)
+        below = np.where(x > 1, np.where(log_some < -1, of_rest, of_below), -np.inf)
+    return Tails(above, at, below, np.full_like(below, -np.inf), np.zeros_like(below))
 
 
 def log_tail_probability(tails: Tails, u: Array, tail: Tail | str) -> tuple[Array, np.ndarray]:

@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 import torch
+from platewise.models import VAE
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -32,21 +33,46 @@ def ratings(tmp_path, monkeypatch) -> pd.DataFrame:
 
 
 def test_commands(ratings, capfd):
-    from platewise.cli import main
-
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("platewise ")]
+    commands = commands_of(blocks("sh")[:2])
     assert len(commands) == 7
     for command in commands:
-        with pytest.raises(SystemExit) as ended:
-            main(shlex.split(command)[1:])
-        assert ended.value.code in (0, None), (command, capfd.readouterr().err)
+        run(command, capfd)
     assert Path("posterior.nc").is_file()
 
 
-def test_at_most_five_commands_to_recommendations():
-    first = blocks("sh")[0].splitlines()
-    assert len(first) == 5
-    assert first[-1].startswith("platewise recommend")
+def test_commands_of_cells(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    for name in ("filtered_feature_bc_matrix", "B"):
+        write_10x(Path(name), n_cells=40, n_genes=2050, names=("MS4A1", "CD79A"))
+    commands = commands_of(blocks("sh")[2:])
+    assert len(commands) == 8
+    ingest, fit, *others = commands
+    Path("filtered_feature_bc_matrix").rename("A")
+    run(ingest.replace("filtered_feature_bc_matrix", "A B"), capfd)  # two sources: cells are asked for by batch
+    run(fit + " --epochs 2", capfd)
+    for command in others:
+        run(command, capfd)
+    assert Path("embedded.h5ad").is_file()
+
+
+def run(command: str, capfd) -> None:
+    from platewise.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(command)[1:])
+    assert ended.value.code in (0, None), (command, capfd.readouterr().err)
+
+
+def commands_of(texts: list[str]) -> list[str]:
+    return [line for block in texts for line in block.splitlines() if line.startswith("platewise ")]
+
+
+@pytest.mark.parametrize(("block", "last"), [(0, "platewise recommend"), (2, "python examples/plot_umap.py")])
+def test_five_commands(block, last):
+    lines = blocks("sh")[block].splitlines()
+    assert len(lines) == 5
+    assert lines[-1].startswith(last)
 
 
 def test_python(ratings, capfd):
@@ -65,18 +91,21 @@ def test_python_of_cells(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)
     write_10x(Path("filtered_feature_bc_matrix"), n_cells=60, n_genes=2050)
+    few = {**VAE.recommended, "epochs": 2, "min_steps": None}
+    monkeypatch.setattr(VAE, "recommended", few)
     names: dict[str, object] = {}
     exec(blocks("python")[0], names)
     assert names["cells"].obsm["X_platewise"].shape == (60, 10)
     assert "log_likelihood_iw" in capfd.readouterr().out
 
 
-def write_10x(folder: Path, n_cells: int, n_genes: int) -> None:
+def write_10x(folder: Path, n_cells: int, n_genes: int, names: tuple[str, ...] = ()) -> None:
     folder.mkdir()
     counts = np.random.default_rng(0).poisson(0.3, size=(n_genes, n_cells))
     with gzip.open(folder / "matrix.mtx.gz", "wb") as file:
         scipy.io.mmwrite(file, scipy.sparse.coo_matrix(counts))
-    genes = "".join(f"ENSG{j}\tgene{j}\tGene Expression\n" for j in range(n_genes))
+    called = [*names, *(f"gene{j}" for j in range(len(names), n_genes))]
+    genes = "".join(f"ENSG{j}\t{name}\tGene Expression\n" for j, name in enumerate(called))
     for name, text in (("features", genes), ("barcodes", "".join(f"cell{i}-1\n" for i in range(n_cells)))):
         with gzip.open(folder / f"{name}.tsv.gz", "wt") as file:
             file.write(text)

@@ -100,6 +100,8 @@ def test_ingest_says_what_entries_not_stored_mean(platewise, tmp_path):
 def test_messages_name_options_and_no_temporary_files():
     assert at_the_command_line('got none. Use by="random" or data=.') == "got none. Use --by random or --data."
     assert at_the_command_line("got /a/.b.h5ad.0123abcd.part: full") == "got /a/b.h5ad: full"
+    told = at_the_command_line("got validation=0.99. Set validation=0, and hold out entries with split_entries.")
+    assert told == "got --validation 0.99. Set --validation 0, and hold out entries with `platewise split`."
     assert at_the_command_line("got /a/.b.0123abcd.part.h5ad, about") == "got /a/b.h5ad, about"
     assert at_the_command_line("got /a/..b.0123abcd.part.4567abcd.part.nc.") == "got /a/b.nc."
 

@@ -33,13 +33,13 @@ def cells_and_run(tmp_path_factory):
 def test_genes_are_named_and_in_a_file(cells_and_run, platewise, tmp_path):
     cells, run, fitted = cells_and_run
     (tmp_path / "genes.txt").write_text("gene7\n\ngene1\n")
-    result = platewise("denoise", run, cells, "--genes", "gene3, gene1", "--genes-file", "genes.txt", "--draws", 5,
+    result = platewise("denoise", run, cells, "--genes", "gene3, gene1", "--genes-file", "genes.txt", "--draws", 19,
                        "--library-size", "1e4", "--batch", "south", "-o", "out.h5ad")  # fmt: skip
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("out.h5ad: 60 cells by 3 genes")
     found, names = ad.read_h5ad("out.h5ad"), ["gene3", "gene1", "gene7"]
     assert list(found.var_names) == names
-    expected = denoise(fitted, read_h5ad(cells), genes=names, library_size=1e4, batch="south", draws=5)
+    expected = denoise(fitted, read_h5ad(cells), genes=names, library_size=1e4, batch="south", draws=19)
     np.testing.assert_allclose(found.layers["upper"], expected.layers["upper"], rtol=1e-5)
 
 

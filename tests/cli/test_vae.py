@@ -79,11 +79,12 @@ def test_evaluate_prints_both_bounds(cells, platewise):
     assert "60 cells of cells.h5ad" in result.out
     assert result.out.count("lower bound") + result.out.count("the same, importance-weighted over 4 draws") == 2
     printed = json.loads(platewise("evaluate", "run", "cells.h5ad", "--draws", 4, "--seed", 1, "--json").out)
-    assert list(printed) == ["n", "elbo", "log_likelihood_iw", "draws", "effective_draws"]
+    assert list(printed) == ["n", "elbo", "log_likelihood_iw", "draws", "effective_draws", "n_trained_on"]
     found = score_rows(load("run"), cells, draws=4, seed=1)
     assert printed["elbo"] == pytest.approx(found["elbo"].mean())
     assert printed["log_likelihood_iw"] == pytest.approx(found["log_likelihood_iw"].mean())
-    assert (printed["n"], printed["draws"]) == (60, 4)
+    assert (printed["n"], printed["draws"], printed["n_trained_on"]) == (60, 4, 60)
+    assert "in-sample: 60 of them, by name, are cells that the fit was trained on." in result.out
 
 
 def test_a_loose_bound_is_said_to_be(platewise, monkeypatch):
@@ -167,13 +168,17 @@ def test_rows_held_out_end_the_fit_and_are_not_counted(platewise):
     result = platewise("fit", "cells.h5ad", *SMALL, "--epochs", 3, *held_out, "-o", "new")
     assert "with the best held-out bound" in result.out
     assert f"({load('new').elbo / 48:,.4f} per cell)" in result.out
+    assert (
+        f"held out: ELBO {load('new').history['validation_elbo'].max():,.4f} per cell, best after epoch" in result.out
+    )
+    assert "in-sample: 48 of them" in platewise("evaluate", "new", "cells.h5ad", "--draws", 2).out
 
 
 def test_the_factor_model_of_counts(platewise):
     options = ("--model", "count-factor", "--rank", 2, "--epochs", 2, "--likelihood", "poisson")
     result = platewise("fit", "cells.h5ad", *options, "-o", "new")
     assert result.code == 0, result.err
-    assert "next: platewise embed new DATA" in result.out
+    assert "next: platewise embed new DATA.h5ad -o EMBEDDED.h5ad" in result.out
     assert read_config("new")["model"]["config"] == {"rank": 2, "likelihood": "poisson"}
     assert platewise("embed", "new", "cells.h5ad", "-o", "out.h5ad").code == 0
 
@@ -220,6 +225,10 @@ def test_the_factor_model_of_counts(platewise):
         ("evaluate run cells.h5ad --draws 0", "at least 1 draw, got 0"),
         ("evaluate run cells.h5ad --method sampled", "a VAE, whose cells are scored whole, got --method"),
         ("embed run other.h5ad -o o", "that the fit saw (A, B), got 'C'"),
+        ("predict run --user c0 --item g0", "a prediction of single entries, got VAE. Say `platewise denoise RUN"),
+        ("recommend run --user c0", "for recommendations, got VAE"),
+        ("fold-in run cells.h5ad -o o", "embed, denoise and evaluate take new cells as they are"),
+        ("posterior run -o o", "name some with --row"),
     ],
 )
 def test_what_is_refused_in_one_line(platewise, tmp_path, command, part):

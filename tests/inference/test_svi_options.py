@@ -54,6 +54,14 @@ def test_epochs_that_are_given_count_as_they_are():
     assert chosen_options(_Advises(), {"epochs": 3, "min_steps": 8}).min_steps == 8
 
 
+def test_a_recommended_bound_on_the_steps_gives_way_to_the_other_if_that_is_given():
+    fewer, more = chosen_options(_Advises(), {"max_steps": 50}), chosen_options(_Advises(), {"min_steps": 300})
+    assert (fewer.min_steps, fewer.max_steps) == (None, 50)
+    assert (more.min_steps, more.max_steps) == (300, None)
+    with pytest.raises(PlatewiseError, match="min_steps of at most max_steps, got 9 and 8"):
+        chosen_options(_Advises(), {"min_steps": 9, "max_steps": 8})
+
+
 def test_patience_that_is_recommended_gives_way_to_no_validation():
     assert chosen_options(_Advises(), {"validation": 0.0}).patience is None
 
@@ -90,3 +98,12 @@ def test_few_rows_are_fitted_with_some_held_out(n_rows):
 def test_one_row_alone_is_refused():
     with pytest.raises(PlatewiseError, match="Expected two rows and two columns at least"):
         _fit(1)
+
+
+def test_a_guide_made_for_other_columns_is_refused():
+    guide = AmortizedNormal(**SMALL)
+    options = {"batch_rows": 16, "epochs": 1, "progress": False}
+    svi.fit(VAE(2, **SMALL), guide, CELLS, **options)
+    with pytest.raises(PlatewiseError, match=r"Expected a matrix with 25 columns, for which .* one with 20") as error:
+        svi.fit(VAE(2, **SMALL), guide, CELLS[:, :20].copy(), **options)
+    assert "\n" not in str(error.value)

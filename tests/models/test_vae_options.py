@@ -12,7 +12,7 @@ from platewise.data.errors import PlatewiseError
 from platewise.data.loader import MemoryRows, RowLoader
 from platewise.guides import AmortizedNormal
 from platewise.inference import Fitted, svi
-from platewise.models import VAE
+from platewise.models import LIKELIHOODS, VAE
 from platewise.models.vae_start import FEWEST_ROWS
 from platewise.testing.contract import ContractTests
 
@@ -218,3 +218,34 @@ def test_options_that_do_not_go_together_get_one_line(made_with: dict, message: 
     with pytest.raises(PlatewiseError, match=message) as error:
         VAE(**made_with)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"categories": {"donor.id": 2}}, "without dots that torch does not use itself, got 'donor.id'"),
+        ({"categories": {"type": 2}}, "torch does not use itself, got 'type'"),
+        ({"categories": {"batch": 0}}, "1 or more, got 0. The column to read it off goes to fit"),
+        ({"continuous": {"age": 0}}, "1 or more, got 0"),
+        ({"categories": {"age": 3}, "continuous": {"age": 1}}, "got 'age' as both kinds"),
+    ],
+)
+def test_covariates_that_cannot_be_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(PlatewiseError, match=message):
+        VAE(2, **options)
+
+
+@pytest.mark.parametrize("likelihood", [name for name in LIKELIHOODS if name != "gaussian"])
+def test_values_that_the_likelihood_is_not_of_are_refused(likelihood: str) -> None:
+    cells = counts().copy()
+    cells.X.data = np.log1p(cells.X.data)
+    with pytest.raises(PlatewiseError, match=f"for {likelihood}, got .* Give the raw counts"):
+        svi.fit(VAE(2, likelihood, hidden=4), AmortizedNormal(hidden=4), cells, epochs=1, progress=False)
+
+
+def test_an_entry_that_is_stored_twice_is_refused() -> None:
+    x = counts().X
+    twice = (np.r_[x.data[:1], x.data], np.r_[x.indices[:1], x.indices], np.r_[0, x.indptr[1:] + 1])
+    cells = mark(ad.AnnData(sp.csr_matrix(twice, shape=x.shape)), unstored="zero")
+    with pytest.raises(PlatewiseError, match="Expected each entry once, got duplicate entries"):
+        svi.fit(VAE(2, hidden=4), AmortizedNormal(hidden=4), cells, epochs=1, progress=False)

@@ -200,6 +200,14 @@ def test_blocks_make_no_difference(entries, monkeypatch) -> None:
     assert whole.attrs["scored"] == (1500 if entries == "all" else small_counts().X.nnz)
 
 
+def test_whole_rows_come_in_blocks_of_some_cells(monkeypatch) -> None:
+    monkeypatch.setattr(scored_module, "MAX_CELLS", 170)
+    found = anomalies(trained(), small_counts(), n=10**5, draws=1, entries="all")
+    assert found.attrs["scored"] == 60 * 25
+    x = small_counts().to_df()
+    assert all(x.loc[line.row, line.col] == line.value for line in found.itertuples())
+
+
 def test_users_and_items_that_the_fit_never_saw(block_fit, split, renamed) -> None:
     test = split[1]
     other = renamed(test, {test.obs_names[0]: "9999"}, {test.var_names[0]: "8888"})

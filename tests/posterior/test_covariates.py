@@ -76,6 +76,21 @@ def test_what_is_given_stands_for_the_column(given):
     pd.testing.assert_frame_equal(score_rows(fitted(), cells(), draws=2, covariates=given), expected)
 
 
+def test_integer_ids_are_names():
+    data = cells().copy()
+    data.obs_names = [str(i) for i in range(data.n_obs)]
+    given = pd.Series(data.obs["donor"].to_numpy(), index=range(data.n_obs)).sample(frac=1, random_state=0)
+    expected = score_rows(fitted(), data, draws=1)
+    pd.testing.assert_frame_equal(score_rows(fitted(), data, draws=1, covariates={"batch": given}), expected)
+
+
+@pytest.mark.parametrize("read", [RowCovariates, lambda fit, given: score_rows(fit, cells(), covariates=given)])
+def test_a_row_named_twice_is_refused(read):
+    donor = cells().obs["donor"]
+    with pytest.raises(PlatewiseError, match="once for each row, got more than one for 'cell0'"):
+        read(fitted(), {"batch": pd.concat([donor, donor])})
+
+
 def test_another_column_is_read_with_the_levels_of_the_fit():
     data = cells().copy()
     data.obs["swapped"] = data.obs["donor"].map({"one": "two", "two": "one"})

@@ -78,6 +78,24 @@ def test_expectations_add_up_to_the_total_whatever_hides_them(likelihood: str) -
     np.testing.assert_allclose(found.layers["mean"].sum(1), np.asarray(small_counts().X.sum(1)).ravel(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("likelihood", ["negative-binomial", "poisson", "multinomial"])
+def test_an_empty_cell_has_shares_too(likelihood: str) -> None:
+    cells = small_counts()
+    x = cells.X.tolil()
+    x[3] = 0
+    cells.X = x.tocsr()
+    found = denoise(vae(likelihood), cells, library_size=50, draws=2)
+    np.testing.assert_allclose(found.layers["mean"].sum(1), 50, rtol=1e-5)
+
+
+def test_too_few_draws_for_the_interval_are_said(caplog) -> None:
+    caplog.set_level("WARNING", logger="platewise")
+    denoise(vae(), small_counts(), draws=19)
+    assert not caplog.messages
+    denoise(vae(), small_counts(), draws=9)
+    assert caplog.messages == ["of 9 draws, no interval is wider than 80%: 90% takes 19"]
+
+
 def test_denoised_is_nearer_to_the_truth_than_the_counts() -> None:
     cells = small_counts()
     share = np.stack([cells.X[cells.obs["kind"].to_numpy() == kind].sum(0).A1 for kind in (0, 1)])
@@ -182,9 +200,14 @@ def test_the_result_goes_to_disk_with_the_cells_own_columns(tmp_path) -> None:
         (lambda: of_batches(batch=2), "from 0 to 1, got 2"),
         (lambda: of_batches(batch=-1), "from 0 to 1, got -1"),
         (lambda: of_batches(batch="b"), "a number for 'batch'"),
+        (lambda: of_batches(batch="nan"), "a number for 'batch'"),
+        (lambda: of_batches(batch={"depth": float("inf")}), "a number for 'depth'"),
+        (lambda: denoise(vae(), small_counts(), seed=-1), "a seed of at least 0"),
+        (lambda: denoise(factor_fit(), small_counts()[:0].copy()), "at least one cell"),
         (lambda: denoise(vae("gaussian", 0), small_counts(), library_size=1e4, draws=2), "likelihood of counts"),
         (lambda: denoise(factor_fit(), small_counts(), library_size=1e4), "likelihood of counts"),
         (lambda: denoise(factor_fit(), small_counts(), batch=0), "Fit a VAE"),
+        (lambda: denoise(factor_fit(), small_counts(), covariates={"batch": np.zeros(N_CELLS)}), "Fit a VAE"),
         (lambda: denoise(vae(), small_counts(), to=small_counts()[:5].copy()), "other cells"),
         (lambda: denoise(vae(), small_counts(), genes="gene1", to=small_counts()), "chosen genes"),
         (lambda: denoise(vae(), small_counts()[:, :9].copy()), "Expected all 25 genes"),

@@ -68,11 +68,11 @@ def test_with_the_exact_posterior_both_bounds_are_the_log_evidence() -> None:
 
 def test_the_second_bound_is_above_the_first_and_below_the_evidence() -> None:
     trained = svi.fit(VAE(2, "gaussian", layers=0), AmortizedNormal(hidden=4), small_counts(), **OPTIONS)
-    found = score_rows(trained, small_counts(), draws=500)
+    found = score_rows(trained, small_counts(), draws=200)
     expected = log_evidence(trained.model, small_counts().X.toarray())
     assert (found["log_likelihood_iw"] >= found["elbo"]).all()
     assert found["log_likelihood_iw"].mean() < expected.mean()
-    assert found["effective_draws"].between(1 - 1e-9, 500).all()
+    assert found["effective_draws"].between(1 - 1e-9, 200).all()
 
 
 def test_rows_are_scored_one_by_one_and_genes_by_name() -> None:
@@ -80,7 +80,7 @@ def test_rows_are_scored_one_by_one_and_genes_by_name() -> None:
     alone = score_rows(fitted(), cells[7:8].copy(), draws=1)
     assert list(alone.index) == ["cell7"]
     shuffled = cells[:, np.random.default_rng(0).permutation(cells.n_vars)].copy()
-    pd.testing.assert_frame_equal(score_rows(fitted(), shuffled), score_rows(fitted(), cells))
+    pd.testing.assert_frame_equal(score_rows(fitted(), shuffled, draws=20), score_rows(fitted(), cells, draws=20))
 
 
 def test_covariates_are_taken_by_name_or_in_order() -> None:
@@ -89,8 +89,11 @@ def test_covariates_are_taken_by_name_or_in_order() -> None:
     batch = cells.obs["batch"]
     trained = svi.fit(model, AmortizedNormal(hidden=8), cells, covariates={"batch": batch.to_numpy()}, **OPTIONS)
     some = cells[10:30].copy()
-    by_name = score_rows(trained, some, covariates={"batch": batch.sample(frac=1, random_state=0)})
-    in_order = score_rows(trained, some, covariates={"batch": some.obs["batch"].to_numpy()})
+    shuffled = batch.sample(frac=1, random_state=0)
+    by_name, in_order = (
+        score_rows(trained, some, draws=20, covariates={"batch": given})
+        for given in (shuffled, some.obs["batch"].to_numpy())
+    )
     pd.testing.assert_frame_equal(by_name, in_order)
 
 
@@ -120,3 +123,10 @@ def test_a_fit_is_left_in_training_mode(tmp_path) -> None:
     score_rows(fitted(), small_counts(), draws=1)
     assert fitted().model.training == before
     assert isinstance(small_counts(), ad.AnnData)
+
+
+def test_values_that_no_count_can_be_are_refused() -> None:
+    logs = small_counts()
+    logs.X = logs.X.log1p()
+    with pytest.raises(PlatewiseError, match="Give the raw counts"):
+        score_rows(fitted(), logs, draws=2)

@@ -32,7 +32,7 @@ def batch_of(x: np.ndarray) -> RowBatch:
 
 def check(tails, of, x, rtol=1e-9) -> None:
     """All tails above 1e-250."""
-    exact = [of.sf(x), of.pmf(x), of.cdf(x - 1), of.pmf(np.zeros_like(x))]
+    exact = [of.sf(x), of.pmf(x), of.cdf(x - 1), of.pmf(np.zeros_like(x)), of.sf(np.zeros_like(x))]
     for found, expected in zip(tails, np.broadcast_arrays(*exact), strict=True):
         seen = expected > 1e-250
         np.testing.assert_allclose(np.exp(found[seen]), expected[seen], rtol=rtol)
@@ -137,6 +137,30 @@ def test_counts_that_are_not_zero() -> None:
     np.testing.assert_allclose(np.exp(tails.below), (of.cdf(x - 1) - of.pmf(0)) / some)
     rare = given_not_zero(poisson_tails(np.ones(1), np.array([-60.0])), np.ones(1))
     np.testing.assert_allclose([np.exp(x[0]) for x in rare[:3]], [0, 1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("log_mean", [-20.0, -38.0, -80.0])
+@pytest.mark.parametrize("name", ["poisson", "negative-binomial", "zero-inflated", "multinomial"])
+def test_counts_of_columns_that_are_next_to_impossible(name, log_mean) -> None:
+    """P(X > x - 1 | X > 0) is P(X = x) / P(X = 1), but for parts in 1e8; in a mixture over draws, too."""
+    x = np.array([1.0, 2, 5])
+    batch, rare, zeros = batch_of(np.append(x, [9, 9])[None]), torch.full((1, 5), log_mean), torch.zeros(5)
+    k = np.arange(1, 6)
+    likelihood, log_ratios = {
+        "poisson": lambda: (PoissonRows(batch, rare), log_mean - np.log(k)),
+        "negative-binomial": lambda: (NegativeBinomialRows(batch, rare, zeros), log_mean + 0 * k),
+        "zero-inflated": lambda: (ZeroInflatedNegativeBinomialRows(batch, rare, zeros, zeros), log_mean + 0 * k),
+        "multinomial": lambda: (
+            MultinomialRows(batch, torch.where(torch.arange(5) < 3, rare + math.log(2), zeros)),
+            log_mean + np.log(26 - k + 1) - np.log(k),
+        ),
+    }[name]()
+    draw = log_tails(likelihood, batch.value)
+    mixture = type(draw)(*(np.logaddexp(part, part)[:3] - math.log(2) for part in draw))
+    tails, u = given_not_zero(mixture, x), np.full(3, 0.5)
+    expected = np.append(0, log_ratios[1:].cumsum())[[0, 1, 4]] + math.log(0.5)
+    np.testing.assert_allclose(log_tail_probability(tails, u, "upper")[0], expected, atol=1e-6)
+    np.testing.assert_allclose(log_tail_probability(tails, u, "two-sided")[0], expected + math.log(2), atol=1e-6)
 
 
 @pytest.mark.parametrize("tail", ["upper", "lower", "two-sided"])
