@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 import pyro
 from anndata import AnnData
-from big_ratings import CHUNK, append
-from platewise.data import RowBatch, RowLoader, mark, source_of, write_h5ad
+from platewise.data import RowBatch, RowLoader, mark, source_of
+from platewise.data.row_writer import write_rows
 from platewise.guides import AmortizedNormal
 from platewise.inference import svi
 from platewise.inference.svi_options import chosen_options
@@ -48,25 +48,11 @@ def options() -> argparse.Namespace:
 
 
 def write_cells(path: Path, n_cells: int, seed: int = 0) -> None:
-    """Write simulated counts of a few kinds of cells, as `read_h5ad` reads them."""
-    empty = AnnData(csr_matrix((n_cells, N_GENES), dtype=np.float32))
-    write_h5ad(mark(empty, unstored="zero"), path)
-    with h5py.File(path, "r+") as file:
-        matrix = file["X"]
-        for name, dtype in (("indices", np.int32), ("data", np.float32)):
-            del matrix[name]
-            matrix.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,))
-        counts = [append_block(matrix, block) for block in blocks(n_cells, seed)]
-        matrix["indptr"][1:] = np.cumsum(np.concatenate(counts))
+    """Write simulated counts of a few kinds of cells, as `read_h5ad` reads them, off to the disk."""
+    empty = mark(AnnData(csr_matrix((n_cells, N_GENES), dtype=np.float32)), unstored="zero")
+    write_rows(empty, blocks(n_cells, seed), path, n_entries=round(STORED * n_cells * N_GENES))
     with path.open("rb") as written:
         os.fsync(written.fileno())
-
-
-def append_block(matrix: h5py.Group, block: csr_matrix) -> np.ndarray:
-    """Put some cells behind those of the file; how many entries each has."""
-    append(matrix["indices"], block.indices)
-    append(matrix["data"], block.data)
-    return np.diff(block.indptr)
 
 
 def blocks(n_cells: int, seed: int) -> Iterator[csr_matrix]:
@@ -143,10 +129,7 @@ def main() -> None:
     with folder_for(given.folder) as folder:
         path = folder / f"cells-{given.cells}.h5ad"
         if not path.exists():
-            part = path.with_suffix(".part.h5ad")
-            part.unlink(missing_ok=True)
-            write_cells(part, given.cells)
-            part.rename(path)
+            write_cells(path, given.cells)
         found = run_fresh(__file__, "--measure", path)
     if "problem" in found:
         raise SystemExit(found["problem"])

@@ -12,10 +12,9 @@ from platewise.data import RowLoader, log_normalise, source_of
 from platewise.guides import AmortizedNormal, RowBlockNormal
 from platewise.inference import Fitted, coordinate_ascent, svi
 from platewise.inference.svi_options import chosen_options
+from platewise.inference.validation import bound_per_row
 from platewise.models import VAE, LatentFactor
 from platewise.posterior import embed
-
-LOOK_DRAWS = 4  # of a point of the curve
 
 
 def parts(split: CellSplit, **network: Any) -> tuple[VAE, AmortizedNormal]:
@@ -60,20 +59,8 @@ def held_out_curve(split: CellSplit, seed: int, epochs: int, every: int) -> dict
             for batch in state.loader.epoch(epoch):
                 svi.step(state, batch)
             if (epoch + 1) % every == 0:
-                curve[epoch + 1] = held_out_loss(state, held_out)
+                curve[epoch + 1] = -bound_per_row(state.elbo, held_out)
     return curve
-
-
-def held_out_loss(state: svi.State, held_out: RowLoader) -> float:
-    """-ELBO per cell of cells held out, by a few draws; the state is left as it was."""
-    state.elbo.eval()
-    total = 0.0
-    with torch.no_grad(), torch.random.fork_rng():
-        for batch in (batch for _ in range(LOOK_DRAWS) for batch in held_out.in_order()):
-            data, kl = state.elbo.terms(batch)
-            total += float(kl - data) / batch.scale
-    state.elbo.train()
-    return total / LOOK_DRAWS / held_out.source.shape[0]
 
 
 def fit_factors(cells: AnnData, rank: int, seed: int) -> tuple[Fitted, np.ndarray]:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pyro
 import torch
-from million_cells import N_GENES, write_cells
+from million_cells import N_GENES, steps, write_cells
 from platewise.data import RowLoader, read_h5ad, source_of
 from platewise.data.loader import Rows
 from platewise.guides import AmortizedNormal
@@ -39,8 +39,7 @@ def training(rows: Rows, batch_rows: int, epoch: int) -> float:
         state = svi.init(VAE(), AmortizedNormal(), RowLoader(rows, batch_rows), settings)
         state.elbo.train()
         began = time.perf_counter()
-        for batch in state.loader.epoch(epoch):
-            svi.step(state, batch)
+        steps(state, state.loader.epoch(epoch))
     return rows.shape[0] / (time.perf_counter() - began)
 
 

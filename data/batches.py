@@ -100,6 +100,10 @@ class RowBatch:
         """Sum of each row's values."""
         return self.value.new_zeros(len(self.rows)).index_add(0, self.row, self.value)
 
+    def log_totals(self) -> Float[Tensor, " b"]:
+        """Logarithm of each row's sum, of counts; 0 for a row without any."""
+        return self.totals().clamp_min(1).log()
+
     def dense(self) -> Float[Tensor, "b n_cols"]:
         """The batch as a dense matrix, zero where nothing is stored."""
         out = self.value.new_zeros(len(self.rows), self.n_cols)

@@ -91,6 +91,11 @@ def fault_of(x: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> str | No
     return None
 
 
+def are_counts(values: np.ndarray) -> bool:
+    """Whether all values (n,) are whole numbers from 0 on."""
+    return all(_count(values, is_bad)[0] == 0 for is_bad in _FAULTS.values())
+
+
 def _count(data: np.ndarray, is_bad: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
     """How many values are bad, and the position of the first."""
     n_bad, first = 0, -1

@@ -58,14 +58,12 @@ def with_unique_genes(counts: Counts, rule: str) -> tuple[Counts, int]:
     names = counts.var.index
     repeats = np.asarray(names.duplicated())
     n = int(repeats.sum())
-    if not n:
-        return replace(counts, var=counts.var.set_axis(unique_names(names), axis=0)), 0
-    if rule == "error":
+    if n and rule == "error":
         raise PlatewiseError(
             f"Expected gene names that are unique, got {n} that repeat another, the first {names[repeats][0]!r}. "
             'Say duplicates="unique" or "sum" (--duplicate-genes).'
         )
-    if rule == "sum":
+    if n and rule == "sum":
         var = counts.var[~repeats]
         return replace(counts, x=_summed(counts.x, var.index.get_indexer(names), len(var)), var=var), n
     return replace(counts, var=counts.var.set_axis(unique_names(names), axis=0)), n

@@ -17,6 +17,7 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 
+from .counts import are_counts
 from .errors import PlatewiseError
 from .matrix import by_rows
 from .meaning import meaning, require_unstored
@@ -57,8 +58,7 @@ def log_normalise(adata: ad.AnnData, target: float = TARGET) -> ad.AnnData:
 def is_counts(adata: ad.AnnData) -> bool:
     """Whether all stored entries are whole numbers from 0 on."""
     x: Any = adata.X
-    values = x.data if sp.issparse(x) else np.asarray(x)
-    return bool(((values >= 0) & (values == np.floor(values)) & np.isfinite(values)).all())
+    return are_counts(x.data if sp.issparse(x) else np.asarray(x).ravel())
 
 
 def said_of(normalised: float | str | None) -> str:

@@ -13,13 +13,13 @@ import scipy.sparse as sp
 from .errors import PlatewiseError
 from .matrix import require_csr
 from .meaning import require_unstored
+from .normalise import TARGET
 
 logger = logging.getLogger("platewise")
 
 LOG_VARIANCE = "log-variance"
 _SCANPY = ("seurat_v3", "seurat", "cell_ranger")
 _LOGARITHMS = ("seurat", "cell_ranger")  # of these scanpy wants log-normalised values
-_TARGET = 1e4  # counts that a cell is scaled to
 _CHUNK = 1 << 22
 
 
@@ -95,7 +95,7 @@ def _pooled_variance(x: sp.csr_matrix, batches: np.ndarray) -> np.ndarray:
 
 def _log_moments(x: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Sum and sum of squares of log1p(1e4 x / total) by gene: zeros add nothing to either."""
-    scale = _TARGET / np.maximum(np.asarray(x.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+    scale = TARGET / np.maximum(np.asarray(x.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
     sums, squares = np.zeros(x.shape[1]), np.zeros(x.shape[1])
     step = max(int(_CHUNK / max(x.nnz / x.shape[0], 1.0)), 1)
     for start in range(0, x.shape[0], step):
@@ -122,7 +122,7 @@ def _by_scanpy(adata: ad.AnnData, n: int, flavor: str, batch_key: str | None) ->
         ) from error
     given: Any = ad.AnnData(adata.X.copy(), obs=adata.obs.copy(), var=adata.var[[]].copy())
     if flavor in _LOGARITHMS:
-        sc.pp.normalize_total(given, target_sum=_TARGET)
+        sc.pp.normalize_total(given, target_sum=TARGET)
         sc.pp.log1p(given)
     try:
         sc.pp.highly_variable_genes(given, n_top_genes=n, flavor=flavor, batch_key=batch_key)

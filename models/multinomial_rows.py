@@ -13,11 +13,11 @@ from torch.distributions import constraints
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from .row_likelihood import RowLikelihood
-from .stored import Stored, stored_of
+from .count_rows import CountRows
+from .stored import Stored
 
 
-class MultinomialRows(RowLikelihood):
+class MultinomialRows(CountRows):
     """x_i ~ Multinomial(n_i, softmax(logits_i)), where n_i is the total of the batch's row i.
 
     Args:
@@ -27,8 +27,6 @@ class MultinomialRows(RowLikelihood):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real_vector}
-    entry = constraints.nonnegative_integer
-    entry_is = "counts (whole numbers, 0 or more)"
     logits: Tensor
 
     def __init__(self, batch: RowBatch, logits: Float[Tensor, "..."], validate_args: bool | None = None) -> None:
@@ -37,8 +35,7 @@ class MultinomialRows(RowLikelihood):
     @property
     def total_count(self) -> Float[Tensor, " b"]:
         """Total of each row of the batch."""
-        stored, _ = stored_of(self.batch, self.batch.value, self.batch.rows.shape)
-        return stored.row_sums(self.batch.value)
+        return self.batch.totals()
 
     def _log_prob(self, stored: Stored) -> Float[Tensor, " n"]:
         logits = self.flat("logits")

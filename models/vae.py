@@ -170,7 +170,7 @@ class VAE(nn.Module):
         if self.likelihood_name == "gaussian":
             return kind(batch, f, self.log_sigma.exp())
         if log_library is None:
-            log_library = batch.totals().clamp_min(1).log()
+            log_library = batch.log_totals()
         log_mean = torch.log_softmax(f, -1) + log_library[..., None]
         if self.likelihood_name == "poisson":
             return kind(batch, log_mean)

@@ -59,7 +59,7 @@ def log_total_moments(
     batch: RowBatch, code: Int[Tensor, " b"], n_levels: int
 ) -> tuple[Float[Tensor, " n_levels"], Float[Tensor, " n_levels"]]:
     """Mean and standard deviation of the log totals within each level; levels of few rows get those of all rows."""
-    log_totals = batch.totals().clamp_min(1).log()
+    log_totals = batch.log_totals()
     n = torch.bincount(code, minlength=n_levels)
     sums = log_totals.new_zeros(n_levels).index_add(0, code, log_totals)
     mean = torch.where(n < FEWEST_ROWS, log_totals.mean(), sums / n.clamp_min(1))

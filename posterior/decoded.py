@@ -43,7 +43,7 @@ def decoded(model: Any, batch: RowBatch, latents: Trace | None = None) -> Distri
 
 def has_totals(likelihood: Distribution) -> bool:
     """Whether entries are counts, whose expectations are shares of a total."""
-    return isinstance(likelihood, CountRows | MultinomialRows)
+    return isinstance(likelihood, CountRows)
 
 
 def expectation(likelihood: Distribution) -> Float[Tensor, "*s b n_cols"]:
