@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.sparse import csr_tensor
 from .entries import Entries
 from .moments import Moments, pack, packed_size, slices, unpack
-from .parallel import Scratch
+from ..data.parallel import Scratch
 
 
 class BatchedRows:

@@ -10,7 +10,7 @@ from . import row_kernel as kernel
 from . import row_solver
 from .entries import Entries
 from .moments import Moments, packed_size
-from .parallel import Scratch, in_parallel, ranges
+from ..data.parallel import Scratch, in_parallel, ranges
 
 TABLE_ROWS = 512  # written by one thread at a time
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiled import Array, compiled
+from ..data.compiled import Array, compiled
 
 WIDTH = 64  # numbers in a panel: a panel's row is some whole cache lines
 TILE_BYTES = 1 << 20  # of a panel, read by many rows before the next piece

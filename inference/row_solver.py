@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiled import Array, compiled
+from ..data.compiled import Array, compiled
 
 
 @compiled

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .entries import Entries
 from .moments import Moments, Sums, packed_size, unpack
-from .parallel import Range, Scratch, in_parallel, ranges
+from ..data.parallel import Range, Scratch, in_parallel, ranges
 from .row_batched import BatchedRows, solve_batched
 
 SUMS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of one range of rows

@@ -86,6 +86,10 @@ class NegativeBinomialRows(CountRows):
 
     def _log_prob(self, stored: Stored) -> Float[Tensor, " n"]:
         log_mean, log_theta = self.flat("log_mean"), bounded_log(self.flat("log_inverse_dispersion"))
+        if log_mean.dtype == torch.float32 and log_mean.device.type == "cpu":
+            from .negative_binomial_compiled import compiled_log_prob
+
+            return compiled_log_prob(stored, log_mean, log_theta)
         at_entries, elsewhere = stored.split(log_theta, 0.0)
         zeros, log_mean_at_entries = zeros_log_prob(log_mean, elsewhere, stored.flat)
         terms = _log_prob_of_entries(stored, log_mean_at_entries.double(), at_entries, log_theta)
