@@ -65,7 +65,8 @@ def anomalies(
     if json:
         print_json(dict(found.attrs) | {"anomalies": found.to_dict("records")})
     else:
-        _show(found, f"{run}: most surprising entries of {data}", output)
+        named = found.rename(columns={"row": fitted.meaning["row_name"], "col": fitted.meaning["col_name"]})
+        _show(named, f"{run}: most surprising entries of {data}", output)
 
 
 TOLERATED = 1.5  # times the share that there should be below a probability: beyond, the small ones mislead

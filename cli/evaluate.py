@@ -12,6 +12,8 @@ from .evaluate_rows import evaluate_rows
 from .options import Data, Device, Json, Run, Seed, Threads
 
 if TYPE_CHECKING:
+    import anndata as ad
+
     from ..inference import Fitted
     from ..posterior import Evaluation
 
@@ -41,7 +43,7 @@ def evaluate(
 
     Users and items are aligned by name. Ids that the fit never saw get the prior predictive, and are counted. Where
     entries not stored are observed zeros, all entries of the rows of TEST are scored, zeros included; counts are
-    normalised as those of the fit were.
+    normalised as those of the fit were, and of count-factor taken as they are, given their cells' totals.
 
     Of a VAE, whole cells are scored: two lower bounds of their log evidence, the ELBO and the importance-weighted one,
     means per cell in nats. Covariates are read off the columns of obs that the fit read.
@@ -79,23 +81,46 @@ def _evaluate_entries(
     fitted: Fitted, run: Path, test: Path, data: Path | None, json: bool, method: str, n_samples: int, seed: int
 ) -> None:
     from ..data.preparation import is_expression
+    from ..data.storage import read_h5ad
+    from ..inference.protocols import ClosedForm
     from ..posterior import evaluate as score
     from .output import print_json
     from .program import command
     from .training import as_fitted
 
     training = None if data is None else as_fitted(fitted, data)
-    scores = score(fitted, test, method=method, n_samples=n_samples, data=training, seed=seed)
+    entries = read_h5ad(test)
+    scores = score(fitted, entries, method=method, n_samples=n_samples, data=training, seed=seed)
     if json:
         print_json(scores.to_dict())
     else:
         entry = ("an entry", "entries") if is_expression(fitted.meaning) else RATING
-        show(scores, str(run), fitted.meaning["row_name"], fitted.meaning["col_name"], entry)
-        if scores.n_unknown_rows and is_expression(fitted.meaning):
+        names = fitted.meaning["row_name"], fitted.meaning["col_name"]
+        show(scores, str(run), *names, entry, held_out=not _is_training(fitted, entries))
+        if scores.n_unknown_rows and is_expression(fitted.meaning) and isinstance(fitted.model, ClosedForm):
             typer.echo(f"to describe new rows by their own entries: {command('fold-in', run, test, '-o')} NEW")
 
 
-def show(scores: Evaluation, title: str, row_name: str, col_name: str, entry: tuple[str, str] = RATING) -> None:
+def _is_training(fitted: Fitted, entries: ad.AnnData) -> bool:
+    """Whether these are the entries that a fit was trained on, all of them."""
+    from ..data.errors import PlatewiseError
+    from ..posterior.training import training_matrix
+
+    try:
+        training_matrix(fitted, entries)
+    except PlatewiseError:
+        return False
+    return True
+
+
+def show(
+    scores: Evaluation,
+    title: str,
+    row_name: str,
+    col_name: str,
+    entry: tuple[str, str] = RATING,
+    held_out: bool = True,
+) -> None:
     """Print an evaluation as tables.
 
     Args:
@@ -104,6 +129,7 @@ def show(scores: Evaluation, title: str, row_name: str, col_name: str, entry: tu
         row_name: What a row is.
         col_name: What a column is.
         entry: What an entry is, and many of them.
+        held_out: Whether they were held out of the fit.
     """
     from .output import print_table
 
@@ -117,7 +143,8 @@ def show(scores: Evaluation, title: str, row_name: str, col_name: str, entry: tu
     ]
     inside = f"of the {many} are inside"
     lines += [(f"{100 * float(p):.0f}% interval", f"{100 * x:.1f}%", inside) for p, x in scores.coverage.items()]
-    print_table(f"{title}: {scores.n:,} held-out {many}", ("", "value", "what it is"), lines)
+    kept = "held-out " if held_out else ""
+    print_table(f"{title}: {scores.n:,} {kept}{many}", ("", "value", "what it is"), lines)
     deciles = zip(range(1, 11), scores.coverage_by_row_decile["0.9"], scores.coverage_by_col_decile["0.9"], strict=True)
     print_table(
         f"Coverage of the 90% interval by training {many} (1 fewest, 10 most)",
@@ -125,6 +152,8 @@ def show(scores: Evaluation, title: str, row_name: str, col_name: str, entry: tu
         ((str(k), f"{100 * x:.1f}%", f"{100 * y:.1f}%") for k, x, y in deciles),
     )
     typer.echo(f"Predictive scored: {scores.predictive}, noise of {one} included.")
+    if not held_out:
+        typer.echo(f"in-sample: these are the {many} that the fit was trained on.")
     if scores.n_unknown_entries:
         typer.echo(
             f"{scores.n_unknown_entries:,} {many} have ids that the fit never saw ({scores.n_unknown_rows:,} "

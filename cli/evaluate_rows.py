@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ..inference import Fitted
 
 FEW_DRAWS = 5  # effective draws below which the importance-weighted bound is loose
+RICHER = {  # by the guide of a fit, what brings the bound closer beside more draws
+    "AmortizedNormal": ", or fit with --guide full",
+    "AmortizedFullNormal": ", or fit with --guide flow; in Python, refine says what the encoder gives away",
+}
 
 
 def evaluate_rows(fitted: Fitted, run: Path, test: Path, draws: int, seed: int, as_json: bool) -> None:
@@ -29,10 +33,11 @@ def evaluate_rows(fitted: Fitted, run: Path, test: Path, draws: int, seed: int, 
     """
     from ..data.storage import read_h5ad
     from ..posterior import score_rows
+    from ..posterior.training import trained_on
     from .output import count, print_json
 
     found = score_rows(fitted, read_h5ad(test), draws=draws, seed=seed)
-    n_trained_on = int(found.index.isin(_trained_on(fitted)).sum())
+    n_trained_on = int(found.index.isin(trained_on(fitted)).sum())
     effective = float(found["effective_draws"].median())
     if as_json:
         means = {name: float(found[name].mean()) for name in ("elbo", "log_likelihood_iw")}
@@ -41,32 +46,26 @@ def evaluate_rows(fitted: Fitted, run: Path, test: Path, draws: int, seed: int, 
         )
     else:
         name = fitted.meaning["row_name"]
-        _show(found, f"{run}: {count(len(found), name)} of {test}", draws, effective)
+        _show(found, f"{run}: {count(len(found), name)} of {test}", draws)
+        if effective < FEW_DRAWS <= draws:
+            _warn(effective, f"--draws {10 * draws}{RICHER.get(type(fitted.guide).__name__, '')}")
         if n_trained_on:
             typer.echo(f"in-sample: {n_trained_on:,} of them, by name, are {name}s that the fit was trained on.")
 
 
-def _trained_on(fitted: Fitted) -> pd.Index:
-    """Names of the rows that the parameters were fitted to: those held out of the fit are none."""
-    from ..inference.validation import HELD_OUT
-
-    obs = fitted.obs
-    return obs.index[~obs[HELD_OUT].astype(bool)] if fitted.options.get("validation") else obs.index
+def _warn(effective: float, remedy: str) -> None:
+    about = f"the weights amount to {effective:.1f} draws: the importance-weighted bound is loose"
+    typer.echo(f"warning: {about}. Say {remedy}.", err=True)
 
 
-def _show(found: pd.DataFrame, title: str, draws: int, effective: float) -> None:
+def _show(found: pd.DataFrame, title: str, draws: int) -> None:
     from .output import print_table
 
     nats = "nats, mean; higher is better, a lower bound of the log evidence"
+    effective = f"{found['effective_draws'].median():.1f}"
     lines = [
         ("ELBO", f"{found['elbo'].mean():.3f}", nats),
         ("IW", f"{found['log_likelihood_iw'].mean():.3f}", f"the same, importance-weighted over {draws} draws: closer"),
-        ("effective", f"{effective:.1f}", f"draws that the weights amount to, of {draws}; median"),
+        ("effective", effective, f"draws that the weights amount to, of {draws}; median"),
     ]
     print_table(title, ("", "value", "what it is"), lines)
-    if effective < FEW_DRAWS <= draws:
-        typer.echo(
-            f"warning: the weights amount to {effective:.1f} draws: the importance-weighted bound is loose. Say "
-            f"--draws {10 * draws}, or fit with --guide full.",
-            err=True,
-        )

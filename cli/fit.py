@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .algorithms import require_own_options, run, settings_of
+from .given import only_given
 from .made import count_factor, latent_factor
 from .made_vae import vae
 from .models import ALGORITHMS_OF, DEFAULTS, GUIDES, MODELS, settled
@@ -188,13 +189,9 @@ def fit(
         return
     data, made = _require_paths(data, output, force)
     settings = {"seed": seed or 0, "device": device}
-    fitted = _begin(_given(choice), _given(options), data, made, from_disk, settings)
+    fitted = _begin(only_given(choice), only_given(options), data, made, from_disk, settings)
     save(fitted, made, force=force, data=data, from_disk=from_disk)
     report(fitted, made, json)
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _begin(

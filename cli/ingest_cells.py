@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .algorithms import as_option
+from .given import only_given
+
 if TYPE_CHECKING:
     import anndata as ad
 
@@ -42,7 +45,7 @@ def refuse(given: Mapping[str, Any], of: str, remedy: str) -> None:
     """
     from ..data.errors import PlatewiseError
 
-    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None and value is not False]
+    named = [as_option(name) for name, value in only_given(given).items() if value is not False]
     if named:
         raise PlatewiseError(f"Expected no {' or '.join(named)} for {of}, got one. {remedy}")
 
@@ -89,12 +92,12 @@ def read(
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the command as arguments of `read_cells`."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if "duplicate_genes" in given:
-        given["duplicates"] = given.pop("duplicate_genes")
-    if given.get("feature_type") == "all":
-        given["feature_type"] = None
-    return given
+    arguments = only_given(options)
+    if "duplicate_genes" in arguments:
+        arguments["duplicates"] = arguments.pop("duplicate_genes")
+    if arguments.get("feature_type") == "all":
+        arguments["feature_type"] = None
+    return arguments
 
 
 def facts(adata: ad.AnnData) -> dict[str, Any]:

@@ -52,12 +52,36 @@ def said_by(path: Path) -> str:
     from ..data.errors import PlatewiseError
     from ..data.meaning import INGEST
 
-    if not (said := _looked_up(path)[2]):
+    if not (said := recorded_in(path)):
         raise PlatewiseError(
             f"Expected a file that says what entries not stored mean, got one that does not: {path}. Say "
-            f"`{INGEST.format('missing|zero').replace('FILE', str(path))}`: missing for ratings, zero for counts."
+            f"`{INGEST.format('missing|zero').replace('FILE', str(path))}`: missing for ratings, zero for counts (of "
+            "cells, --cells in its place finds those kept in a layer, too)."
         )
     return said
+
+
+def recorded_in(path: Path) -> str:
+    """What a file says of entries not stored: "missing", "zero", or "" if nothing.
+
+    Raises:
+        PlatewiseError: If it is missing, or no whole .h5ad.
+    """
+    return _looked_up(path)[2]
+
+
+def how_to_get_counts(path: Path) -> str:
+    """What to say where a file of cells should hold raw counts as its entries, and does not do so or not say so."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        keeps = "layers/counts" in file or "raw/X" in file
+    if keeps or holds_counts(path):
+        return f"Take what `platewise ingest {path} --cells -o COUNTS.h5ad` writes, its raw counts"
+    return (
+        "It keeps no raw counts in layers['counts'] or raw either: take those it was made from (`platewise ingest "
+        "SOURCE --cells -o COUNTS.h5ad`)"
+    )
 
 
 def require_kind(path: Path, about: Mapping[str, Any], needed_by: str) -> None:
@@ -84,8 +108,7 @@ def require_kind(path: Path, about: Mapping[str, Any], needed_by: str) -> None:
         )
     elif NORMALISED not in about and not holds_counts(path):
         raise PlatewiseError(
-            f"Expected counts for {needed_by}, as in the fit, got other values: {path}. `platewise ingest {path} "
-            "--cells -o COUNTS.h5ad` finds raw counts that are kept in a layer."
+            f"Expected counts for {needed_by}, as in the fit, got other values: {path}. {how_to_get_counts(path)}."
         )
 
 

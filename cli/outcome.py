@@ -25,7 +25,8 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
     last = fitted.history.iloc[-1].to_dict() if len(fitted.history) else {}
     if as_json:
         ends = {"stopped": fitted.stopped, "converged": fitted.converged, **_ranks(fitted), **_data_as_taken(fitted)}
-        print_json({"run": str(run), **ends, "elbo": last.get("elbo"), "seconds": last.get("seconds")})
+        figures = {"elbo": last.get("elbo"), **_held_out(fitted), "seconds": last.get("seconds")}
+        print_json({"run": str(run), **ends, **figures})
     else:
         typer.echo(_summary(fitted, run, last))
     if fitted.stopped.startswith("interrupted"):
@@ -38,12 +39,12 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
 
 
 def _ranks(fitted: Fitted) -> dict[str, Any]:
-    """Factors of the model, and those that the data support: where scales are learned, and factors separated."""
+    """Factors of a model with any, and those that the data support: where scales are learned, and factors separated."""
     from ..posterior import effective_rank
 
     is_pruned = fitted.algorithm != "svi" and {"user", "item"} <= getattr(fitted.model, "learned", set())
     found = effective_rank(fitted) if is_pruned else None
-    return {"rank": getattr(fitted.model, "rank", None), "effective_rank": found}
+    return {"rank": fitted.model.rank, "effective_rank": found} if hasattr(fitted.model, "rank") else {}
 
 
 def _data_as_taken(fitted: Fitted) -> dict[str, Any]:
@@ -60,27 +61,26 @@ def _how_taken(fitted: Fitted) -> str:
 
 
 def _terms(fitted: Fitted) -> tuple[int, str]:
-    """What the bound is a sum over, and how many: rows where latents are of rows alone, entries otherwise."""
-    from ..inference.validation import HELD_OUT
+    """What the bound is a sum over, and how many: rows where the bar of the fit has said rows, entries otherwise."""
     from ..posterior.rows import are_latents_of_rows
+    from ..posterior.training import trained_on
 
-    if are_latents_of_rows(fitted):
-        n_held_out = int(fitted.obs[HELD_OUT].sum()) if fitted.options.get("validation") else 0
-        return fitted.n_rows - n_held_out, fitted.meaning["row_name"]
     is_whole = fitted.meaning["unstored"] == "zero"
+    if are_latents_of_rows(fitted) or (is_whole and fitted.algorithm == "svi"):
+        return len(trained_on(fitted)), fitted.meaning["row_name"]
     return (fitted.n_rows * fitted.n_cols if is_whole else int(fitted.obs["n_entries"].sum())), "entry"
 
 
-def _held_out(fitted: Fitted, of: str) -> list[str]:
-    """The best bound on rows held out: the figure to compare fits by."""
+def _held_out(fitted: Fitted) -> dict[str, Any]:
+    """The best bound on rows held out, nats a row, and its epoch: the figure to compare fits by."""
     import numpy as np
 
     history = fitted.history
     bounds = history["validation_elbo"].to_numpy() if "validation_elbo" in history else np.array([])
     if not np.isfinite(bounds).any():
-        return []
+        return {}
     best = int(np.nanargmax(bounds))
-    return [f"held out: ELBO {bounds[best]:,.4f} per {of}, best after epoch {history['epoch'].iloc[best]}"]
+    return {"validation_elbo": float(bounds[best]), "best_epoch": int(history["epoch"].iloc[best])}
 
 
 def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
@@ -94,10 +94,12 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
     if last:
         n, of = _terms(fitted)
         ranks = _ranks(fitted)
-        found = "" if ranks["effective_rank"] is None else "; effective rank {effective_rank} of {rank}"
+        found = "" if ranks.get("effective_rank") is None else "; effective rank {effective_rank} of {rank}"
         per_entry = f"ELBO {last['elbo']:,.0f} ({last['elbo'] / n:,.4f} per {of})"
         lines.append(f"{per_entry} after {last['seconds']:.1f} s of training{found.format(**ranks)}")
-        lines += _held_out(fitted, of)
+        if best := _held_out(fitted):
+            held_out = "held out: ELBO {validation_elbo:,.4f} per {of}, best after epoch {best_epoch}"
+            lines.append(held_out.format(of=of, **best))
     if fitted.converged is not False:
         is_scored = isinstance(fitted.model, ClosedForm)
         embedding = f"{command('embed', run)} DATA.h5ad -o EMBEDDED.h5ad"

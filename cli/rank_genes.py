@@ -52,4 +52,5 @@ def rank_genes(
     fitted, adata = load(run, device=device), read_h5ad(data)
     settings = {"against": against, "genes": gene, "draws": draws, "seed": seed}
     table = ranked(fitted, adata, cells, **settings).head(top)  # type: ignore[arg-type]
-    show_frame(table.reset_index(), f"{run}: genes of {cells}", json, output, force)
+    title = f"{run}: genes of {cells}\nscore: {table.attrs['score']}; mean_in, mean_out: as in {data}"
+    show_frame(table.reset_index(), title, json, output, force)

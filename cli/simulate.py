@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .given import only_given
 from .options import Force, Json, Output, Seed
 from .simulate_cells import OF_CELLS, draw_cells
 
@@ -74,20 +75,16 @@ def simulate(
     for_cells |= {"likelihood": likelihood, "stored": stored}
     if cells is None:
         _refuse(for_cells, "--cells N", "for cells")
-        _draw_ratings(output, OF_RATINGS | _given(for_ratings), seed, force, json)
+        _draw_ratings(output, OF_RATINGS | only_given(for_ratings), seed, force, json)
     else:
         _refuse(for_ratings, "no --cells", "for ratings")
-        draw_cells(output, cells, OF_CELLS | _given(for_cells), seed, force, json)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+        draw_cells(output, cells, OF_CELLS | only_given(for_cells), seed, force, json)
 
 
 def _refuse(options: dict[str, Any], expected: str, what: str) -> None:
     from ..data.errors import PlatewiseError
 
-    for name in _given(options):
+    for name in only_given(options):
         raise PlatewiseError(f"Expected {expected} with --{name}, which is {what}. Leave --{name} out, or say so.")
 
 

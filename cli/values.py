@@ -23,9 +23,16 @@ def require_values(data: Path, model: str, likelihood: str, from_disk: bool) -> 
     """
     from ..data.errors import PlatewiseError
     from ..data.meaning import WORDS
-    from .matrix import holds_counts, holds_ones, require_streamable, said_by
+    from .matrix import holds_counts, holds_ones, how_to_get_counts, recorded_in, require_streamable
 
-    if (said := said_by(data)) != "zero":
+    instead = "--likelihood gaussian" if model == "vae" else "--model latent-factor"
+    if not (said := recorded_in(data)):
+        raise PlatewiseError(
+            f"Expected a file made by `platewise ingest` for --model {model}, got one that does not say what it holds: "
+            f"{data}. {how_to_get_counts(data)}. For log-normalised values, `platewise ingest {data} --unstored zero "
+            f"-o LOGS.h5ad` and {instead}."
+        )
+    if said != "zero":
         raise PlatewiseError(
             f"Expected {WORDS['zero']} for --model {model}, got {WORDS[said]}: {data}. Say --model latent-factor; "
             "if they are counts, `platewise ingest SOURCE --cells -o CELLS.h5ad`, and take that file."
@@ -34,10 +41,9 @@ def require_values(data: Path, model: str, likelihood: str, from_disk: bool) -> 
         if from_disk:
             require_streamable(data, "zero")
     elif not holds_counts(data):
-        instead = "--likelihood gaussian" if model == "vae" else "--model latent-factor"
         raise PlatewiseError(
-            f"Expected counts for --likelihood {likelihood}, got other values: {data}. Fit the raw counts (`platewise "
-            f"ingest {data} --cells -o COUNTS.h5ad` finds those in a layer), or say {instead}."
+            f"Expected counts for --likelihood {likelihood}, got other values: {data}. {how_to_get_counts(data)}, or "
+            f"say {instead}."
         )
     elif likelihood == "bernoulli" and not holds_ones(data):
         raise PlatewiseError(

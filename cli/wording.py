@@ -17,6 +17,7 @@ _OPTIONS = {
     "dispersion=": "--dispersion",
     "likelihood='sampled'": "--estimator sampled",
     "by=": "--by",
+    "batch=": "--batch",
     "entries=": "--entries",
     "validation=": "--validation",
     "patience=": "--patience",

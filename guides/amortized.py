@@ -11,7 +11,7 @@ References:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pyro
@@ -122,8 +122,17 @@ class AmortizedGuide(nn.Module, ABC):
 
     def forward(self, batch: RowBatch) -> dict[str, Tensor]:
         """Sample the sites in the plate of the batch's rows."""
-        with batch.row_plate(self.plate):
-            return {name: pyro.sample(name, q) for name, q in self.posterior(batch).items()}
+        return self.encoded(batch)()
+
+    def encoded(self, batch: RowBatch) -> Callable[[], dict[str, Tensor]]:
+        """The same program on this batch with the encoder run already: for many draws."""
+        posterior = self.posterior(batch)
+
+        def program() -> dict[str, Tensor]:
+            with batch.row_plate(self.plate):
+                return {name: pyro.sample(name, q) for name, q in posterior.items()}
+
+        return program
 
     def _widths(self) -> list[int]:
         return [self.width(site.d) if site.is_vector else 2 for site in self.sites]

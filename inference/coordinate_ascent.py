@@ -42,6 +42,7 @@ from .options import options_of, require_positive, require_whole
 from .progress import Bar, progress_bar
 from .resume import inputs_of, require_same_fit, take_up
 from .start import START_ROWS, set_up
+from .wording import all_of, counted
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ def _run(state: State, shown: bool) -> tuple[str, bool | None]:
                 return ended
             if pressed():
                 return f"interrupted after sweep {len(state.records)} of at most {most}; resume to go on", False
-    return f"all {most} sweeps done; the bound still changes by {_change(state):.1e} of itself a sweep", None
+    done = all_of(counted(most, "sweep", "sweeps"))
+    return f"{done} done; the bound still changes by {_change(state):.1e} of itself a sweep", None
 
 
 def _record(state: State, elbo: float, start: float, bar: Bar) -> None:

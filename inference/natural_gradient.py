@@ -46,6 +46,7 @@ from .options import options_of, require_positive, require_whole
 from .progress import Bar, progress_bar
 from .resume import inputs_of
 from .start import START_ROWS, set_up
+from .wording import all_of, counted
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,8 @@ def _run(state: State, shown: bool) -> tuple[str, bool | None]:
             _record(state, elbo, start, bar)
             if pressed() and k + 1 < options.passes:
                 return f"interrupted after pass {k + 1} of {options.passes}; fit again to have them all", False
-    return f"all {options.passes} passes done; the bound changed by {_change(state):.1e} of itself in the last", None
+    done = all_of(counted(options.passes, "pass", "passes"))
+    return f"{done} done; the bound changed by {_change(state):.1e} of itself in the last", None
 
 
 def _pass(state: State, k: int) -> float:

@@ -78,17 +78,23 @@ def read_like(name: str, values: pd.Series, about: Mapping[str, Any]) -> np.ndar
     return codes.astype(np.int64)
 
 
-def column_of(name: str, column: str, obs: pd.DataFrame) -> pd.Series:
+def column_of(
+    name: str, column: str, obs: pd.DataFrame, remedy: str = "Name one that is there, or add it."
+) -> pd.Series:
     """The column of obs that a covariate is in.
+
+    Args:
+        name: The covariate.
+        column: The column.
+        obs: The table of the rows.
+        remedy: What to do where there is no such column.
 
     Raises:
         PlatewiseError: Listing the columns, if it is not there.
     """
     if column not in obs:
         there = _listed([str(x) for x in obs.columns]) or "no columns"
-        raise PlatewiseError(
-            f"Expected column {column!r} in obs for covariate {name!r}, got {there}. Name one that is there, or add it."
-        )
+        raise PlatewiseError(f"Expected column {column!r} in obs for covariate {name!r}, got {there}. {remedy}")
     return obs[column]
 
 

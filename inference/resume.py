@@ -14,6 +14,7 @@ from ..data.errors import PlatewiseError
 from ..data.loader import RowLoader
 from ..data.row_subset import RowSubset
 from .fitted import Fitted
+from .obs_columns import MOST_NAMED
 
 
 def inputs_of(loader: RowLoader) -> Tensor:
@@ -52,6 +53,30 @@ def require_same_fit(earlier: Fitted, options: Mapping[str, Any], loader: RowLoa
             "Expected rows read as in the interrupted fit, got another source (memory or disk), precision or "
             "covariates. Give the same."
         )
+
+
+def require_same_covariates(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that columns of obs have the levels and units of an interrupted fit: codes alone do not tell.
+
+    Args:
+        earlier: What the interrupted fit recorded of its covariates.
+        now: What is recorded of them now.
+
+    Raises:
+        PlatewiseError: Naming the first that has others.
+    """
+    for name, about in now.items():
+        before = earlier.get(name, {})
+        for what in ("levels", "mean", "sd"):
+            if {what} <= set(before) & set(about) and before[what] != about[what]:
+                raise PlatewiseError(
+                    f"Expected covariate {name!r} with the {what} of the interrupted fit, {_short(before[what])}, got "
+                    f"{_short(about[what])}. Give the column as it was."
+                )
+
+
+def _short(value: Any) -> str:
+    return ", ".join(map(str, value[:MOST_NAMED])) if isinstance(value, list) else f"{value:g}"
 
 
 def take_up(module: nn.Module, earlier: nn.Module) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..data.parallel import Scratch
 from ..data.sparse import csr_tensor
 from .entries import Entries
 from .moments import Moments, pack, packed_size, slices, unpack
-from ..data.parallel import Scratch
 
 
 class BatchedRows:

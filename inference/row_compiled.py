@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.parallel import Scratch, in_parallel, ranges
 from . import row_kernel as kernel
 from . import row_solver
 from .entries import Entries
 from .moments import Moments, packed_size
-from ..data.parallel import Scratch, in_parallel, ranges
 
 TABLE_ROWS = 512  # written by one thread at a time
 

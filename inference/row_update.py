@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..data.parallel import Range, Scratch, in_parallel, ranges
 from .entries import Entries
 from .moments import Moments, Sums, packed_size, unpack
-from ..data.parallel import Range, Scratch, in_parallel, ranges
 from .row_batched import BatchedRows, solve_batched
 
 SUMS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of one range of rows

@@ -35,7 +35,7 @@ from .history import VALIDATION, History
 from .interrupt import interrupts
 from .optimizer import PairedAdam, one_cycle
 from .progress import Bar, progress_bar
-from .resume import inputs_of, require_same_fit, take_up
+from .resume import inputs_of, require_same_covariates, require_same_fit, take_up
 from .start import set_up
 from .svi_endings import Ending, diverged, ended, interrupted, too_many_skipped
 from .svi_options import Options, chosen_options
@@ -120,6 +120,7 @@ def fit(
         with one_line(), pyro.get_param_store().scope():
             state = init(model, guide, loader, settings, validation)
         if resume is not None:
+            require_same_covariates(resume.covariates, recorded)
             _restore(state, resume, source)
             take_up(model, resume.model)
             take_up(guide, resume.guide)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .wording import all_of, counted
+
 if TYPE_CHECKING:
     from .svi import State
 
@@ -25,11 +27,11 @@ def ended(state: State) -> Ending:
         return diverged(state)
     done, validation = state.options.epochs_in_words(len(state.loader)), state.validation
     if validation is None:
-        return f"all {done} done; convergence was not tested", None
+        return f"{all_of(done)} done; convergence was not tested", None
     validation.put_back(state.elbo)
     if not validation.exhausted:
-        return f"all {done} done; {validation.in_words()}", None
-    why = f"no better held-out bound for {validation.patience} epochs"
+        return f"{all_of(done)} done; {validation.in_words()}", None
+    why = f"no better held-out bound for {counted(validation.patience or 1, 'epoch', 'epochs')}"
     return f"stopped at epoch {validation.epoch} of {done}: {why}; {validation.in_words()}", True
 
 

@@ -11,6 +11,7 @@ from ..data.errors import PlatewiseError
 from .elbo import Likelihood
 from .options import options_of, require_positive, require_whole
 from .protocols import Recommends
+from .wording import counted
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,12 @@ class Options:
 
     def epochs_in_words(self, per_epoch: int) -> str:
         """The number of epochs, and the bound on the steps that it comes from, if from one."""
+        epochs = counted(self.epochs, "epoch", "epochs")
         if self.max_steps is not None and self.epochs == _at_most(self.max_steps, per_epoch):
-            return f"{self.epochs} epochs, for at most {self.max_steps:,} steps"
+            return f"{epochs}, for at most {counted(self.max_steps, 'step', 'steps')}"
         if self.min_steps is not None and self.epochs == _at_least(self.min_steps, per_epoch):
-            return f"{self.epochs} epochs, for at least {self.min_steps:,} steps"
-        return f"{self.epochs} epochs"
+            return f"{epochs}, for at least {counted(self.min_steps, 'step', 'steps')}"
+        return epochs
 
 
 def chosen_options(model: Any, given: Mapping[str, Any]) -> Options:

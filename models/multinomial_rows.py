@@ -41,7 +41,9 @@ class MultinomialRows(CountRows):
         logits = self.flat("logits")
         at_entries, elsewhere = stored.split(logits, 0.0)
         normaliser = stored.spread(logits.logsumexp(-1).double())
-        terms = stored.value * (at_entries - normaliser) - torch.lgamma(stored.value + 1)
+        # a stored zero adds nothing, even where the share is 0
+        log_share = torch.where(stored.value > 0, at_entries - normaliser, 0.0)
+        terms = stored.value * log_share - torch.lgamma(stored.value + 1)
         return (torch.lgamma(stored.row_sums(stored.value) + 1) + stored.row_sums(terms)).to(elsewhere.dtype)
 
     def _check(self, stored: Stored) -> None:

@@ -28,14 +28,23 @@ class Request:
         rows: Row of each entry.
         cols: Column of each entry.
         value: What was observed there; zeros if nothing was.
+        together: So many entries, one after the other, are a row and stay in one block.
     """
 
     rows: Aligned
     cols: Aligned
     value: Float[np.ndarray, " e"]
+    together: int = 1
 
     def __len__(self) -> int:
         return len(self.value)
+
+    @classmethod
+    def of_cells(cls, rows: Aligned, cols: Aligned, value: Float[np.ndarray, "n k"]) -> Request:
+        """All cells of n rows and k columns, row by row."""
+        n, k = value.shape
+        row, col = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
+        return cls(rows.take(row), cols.take(col), value.ravel().astype(np.float64), k)
 
     def blocks(self, reader: Reader, max_entries: int) -> Iterator[Block]:
         """All entries once, each block with known or new rows and columns, sorted by row."""
@@ -43,6 +52,7 @@ class Request:
         order = np.lexsort((self.cols.code, self.rows.code, new_col, new_row))
         rank = np.cumsum(np.diff(self.rows.code[order], prepend=-1) != 0)  # of each entry's row
         group = (2 * new_row + new_col)[order]
+        max_entries = max(max_entries // self.together, 1) * self.together
         start = 0
         while start < len(order):
             same_group = np.searchsorted(group, group[start], side="right")

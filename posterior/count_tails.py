@@ -126,8 +126,8 @@ class _Binomial(_Elements):
     def log_pmf(self, x: Array) -> Array:
         rest = self.total - x
         choices = gammaln(self.total + 1) - gammaln(x + 1) - gammaln(rest + 1)
-        # a sure thing has log_rest = -inf, which a rest of 0 does not see
-        return choices + x * self.log_p + np.where(rest > 0, rest, 1) * np.where(rest > 0, self.log_rest, 0)
+        # what is sure has log_rest = -inf, what cannot be has log_p = -inf: of no trials, neither counts
+        return choices + _none_of_none(x, self.log_p) + _none_of_none(rest, self.log_rest)
 
     def log_ratio(self, x: Array) -> Array:
         return np.log(np.maximum(self.total - x, 0)) - np.log(x + 1) + self.log_p - self.log_rest
@@ -137,6 +137,11 @@ class _Binomial(_Elements):
 
     def below(self, x: Array) -> Array:
         return betainc(self.total - x + 1, x, np.exp(self.log_rest))
+
+
+def _none_of_none(n: Array, log_p: Array) -> Array:
+    """The product n log p, which is 0 where n is."""
+    return n * np.where(n > 0, log_p, 0)
 
 
 _Counts = _NegativeBinomial | _Poisson | _Binomial

@@ -16,6 +16,8 @@ from ..inference.fitted import Fitted
 from ..inference.obs_columns import column_of, read_like
 from .names import names_of
 
+NO_COLUMN = "The fit read such a column: add it, or give the one that holds the same its name."
+
 Covariates = Mapping[str, Any]
 """Of each the name of a column of obs, an array with one row per row, or a Series or DataFrame indexed by row id.
 
@@ -84,7 +86,7 @@ def _numbers(name: str, values: Any, obs: pd.DataFrame, fitted: Fitted) -> np.nd
                 f"Expected covariate {name!r} as an array, as in the fit, got the column {values!r}. Give numbers, or "
                 "fit with the name of the column."
             )
-        return read_like(name, column_of(name, values, obs), about)
+        return read_like(name, column_of(name, values, obs, NO_COLUMN), about)
     is_labels = (
         isinstance(getattr(values, "dtype", None), pd.CategoricalDtype) or np.asarray(values).dtype.kind in "OUS"
     )

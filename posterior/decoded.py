@@ -12,8 +12,11 @@ from torch.distributions import Distribution
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
+from ..data.normalise import NORMALISED
 from ..data.sites import observed_sites
+from ..inference.fitted import Fitted
 from ..models.count_rows import CountRows, NegativeBinomialRows
+from ..models.likelihoods import LIKELIHOODS, BernoulliRows
 from ..models.multinomial_rows import MultinomialRows
 from ..models.row_likelihood import RowLikelihood
 
@@ -59,3 +62,13 @@ def shares(likelihood: Distribution) -> Float[Tensor, "*s b n_cols"]:
         return likelihood.logits.softmax(-1)
     mean = expectation(likelihood)
     return mean / mean.sum(-1, keepdim=True)
+
+
+def unit_of(fitted: Fitted, library_size: float | None) -> str:
+    """What expectations of a fit's entries are in, for cells' own totals or for one that they are all decoded with."""
+    kind = LIKELIHOODS.get(getattr(fitted.model, "likelihood_name", ""), RowLikelihood)
+    if issubclass(kind, CountRows):
+        return "expected counts" if library_size is None else f"expected counts per {library_size:,.12g}"
+    if kind is BernoulliRows:
+        return "probability of a 1"
+    return "expected log-normalised expression" if NORMALISED in fitted.meaning else "expectation of an entry"

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -53,13 +52,14 @@ def contrast_scores(
         others: Rows of the loader in the other.
         draws: Pairs of rows, each with a draw of both embeddings.
     """
-    ours, theirs, one, other = (_drawn(rows, draws) for rows in (chosen, others, chosen, others))
-    about = np.where(torch.rand(draws).numpy() < 0.5, one, other)
+    ours, theirs, *either = (_drawn(rows, draws) for rows in (chosen, others, chosen, others))
+    about = np.where(torch.rand(draws).numpy() < 0.5, *either)
     level = level_of(model.likelihood_name)
+    z = torch.stack([_embedded(fitted, loader, rows) for rows in (ours, theirs)])
     sums = torch.zeros(3, fitted.n_cols, dtype=torch.float64)
-    for pairs in zip(*(np.array_split(rows, math.ceil(draws / PAIRS)) for rows in (ours, theirs, about)), strict=True):
-        found = [_decoded(fitted, model, loader, rows, pairs[2]) for rows in pairs[:2]]
-        contrast = (level(found[0]) - level(found[1])).double().cpu()
+    for at in np.array_split(np.arange(draws), math.ceil(draws / PAIRS)):
+        one, other = level(model.decoder(loader.batch(about[at]), z[:, at]))
+        contrast = (one - other).double().cpu()
         sums += torch.stack([contrast.sum(0), contrast.square().sum(0), _above(contrast).sum(0)])
     mean, square, above = sums / draws
     return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt(), above], -1).numpy()
@@ -70,16 +70,15 @@ def _drawn(rows: Positions, n: int) -> Positions:
     return rows[torch.randint(len(rows), (n,)).numpy()]
 
 
-def _decoded(
-    fitted: Fitted, model: VAE, loader: RowLoader, rows: Positions, about: Positions
-) -> Float[Tensor, "b n_cols"]:
-    """Decoder's output for a draw of each row's embedding, with the covariates of other rows."""
-    batch = loader.batch(rows)
-    z = embeddings(fitted, batch).sample()
-    if loader.covariates:
-        batch = replace(batch, covariates=loader.batch(about).covariates)
-    out: Tensor = model.decoder(batch, z)
-    return out
+def _embedded(fitted: Fitted, loader: RowLoader, rows: Positions) -> Float[Tensor, "n d"]:
+    """A draw of each row's embedding; a row that stands there more than once is encoded once."""
+    distinct, place, times = np.unique(rows, return_inverse=True, return_counts=True)
+    order = np.argsort(place, kind="stable")
+    turn = np.empty_like(order)  # which draw of its row each takes
+    turn[order] = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
+    parts = np.array_split(distinct, math.ceil(len(distinct) / loader.batch_rows))
+    drawn = [embeddings(fitted, loader.batch(part)).sample(torch.Size([times.max()])) for part in parts]
+    return torch.cat(drawn, 1)[turn, place]
 
 
 def level_of(likelihood: str) -> Callable[[Tensor], Tensor]:

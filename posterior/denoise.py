@@ -22,7 +22,6 @@ import anndata as ad
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -32,8 +31,9 @@ from ..data.normalise import NORMALISED
 from ..inference.fitted import Fitted
 from .chosen_genes import chosen_genes, places_of
 from .covariates import Covariates
-from .decoded import decoded, expectation, has_totals, shares
+from .decoded import decoded, expectation, has_totals, shares, unit_of
 from .denoised_factors import LAYERS, known_rows, of_factors
+from .guide_draws import guide_draws
 from .levels import Levels, chosen_levels, with_levels
 from .rows import BATCH_ROWS, rows_of
 
@@ -93,7 +93,7 @@ def denoise(
 
     Returns:
         A container of the cells and genes without `X`, with layers `mean`, `lower` and `upper`, dense (n_cells,
-        n_genes) float32, and the settings in `uns["denoise"]`; or `to` itself.
+        n_genes) float32, and the settings in `uns["denoise"]`, their unit among them; or `to` itself.
 
     Raises:
         PlatewiseError: If a gene or a level is not the fit's, an option is out of range or does not apply to the model,
@@ -112,7 +112,7 @@ def denoise(
         layers, unit = of_factors(fitted, data, cols, prob), "log-normalised expression"
     else:
         wanted = _Wanted(torch.from_numpy(cols), total, chosen_levels(fitted, batch), prob, draws)
-        layers, unit = _sampled(fitted, data, wanted, covariates, seed), "expectation of an entry"
+        layers, unit = _sampled(fitted, data, wanted, covariates, seed), unit_of(fitted, total)
     about = {"unit": unit, "library_size": str(library_size), "batch": _said(batch), "prob": prob, "draws": draws}
     return _written(fitted, data, cols, layers, about, to)
 
@@ -151,8 +151,8 @@ def _expectations(fitted: Fitted, batch: RowBatch, wanted: _Wanted) -> Float[Ten
     """Draws of the expectations of the chosen genes."""
     decode_as = with_levels(batch, wanted.levels)
     drawn = batch.value.new_empty(wanted.draws, len(batch.rows), len(wanted.cols))
-    for i in range(wanted.draws):
-        likelihood = decoded(fitted.model, decode_as, poutine.trace(fitted.guide).get_trace(batch))
+    for i, latents in enumerate(guide_draws(fitted.guide, batch, wanted.draws)):
+        likelihood = decoded(fitted.model, decode_as, latents)
         drawn[i] = _in_units(likelihood, wanted.library_size)[:, wanted.cols]
     return drawn
 

@@ -20,7 +20,7 @@ from .columns import on_columns_of
 from .moments import knows_moments
 from .names import Aligned, align
 from .predict import intervals
-from .predictive import MAX_ENTRIES, Settings
+from .predictive import Settings, row_blocks
 from .reader import Reader, reading
 
 LAYERS = ("mean", "lower", "upper")
@@ -41,13 +41,12 @@ def of_factors(fitted: Fitted, data: ad.AnnData, cols: Int[np.ndarray, " k"], pr
     Raises:
         PlatewiseError: If the fit is of something else, has no closed form, or does not know a cell.
     """
-    rows = _rows(fitted, data)
+    rows, asked = _rows(fitted, data), Aligned(cols, fitted.n_cols, [])
     layers = {name: np.empty((data.n_obs, len(cols)), dtype=np.float32) for name in LAYERS}
     with reading(fitted, 0) as reader:
         _require_closed_form(reader)
-        for at in _blocks(data.n_obs, len(cols)):
-            asked = Aligned(np.tile(cols, len(at)), fitted.n_cols, [])
-            request = Request(rows.take(np.repeat(at, len(cols))), asked, np.zeros(len(at) * len(cols)))
+        for at in row_blocks(data.n_obs, len(cols)):
+            request = Request.of_cells(rows.take(at), asked, np.zeros((len(at), len(cols))))
             found = intervals(reader, request, Settings(of="mean"), prob)
             for name, x in layers.items():
                 x[at] = found[name].reshape(len(at), len(cols))
@@ -95,11 +94,6 @@ def _rows(fitted: Fitted, data: ad.AnnData) -> Aligned:
             "Fold new ones in first, and take the fit that it gives."
         )
     return rows
-
-
-def _blocks(n_rows: int, k: int) -> list[np.ndarray]:
-    """Rows in order, so many at a time that their entries are a block."""
-    return np.array_split(np.arange(n_rows), math.ceil(n_rows / max(MAX_ENTRIES // k, 1)))
 
 
 def _require_closed_form(reader: Reader) -> None:

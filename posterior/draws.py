@@ -15,7 +15,10 @@ from pyro.poutine.trace_struct import Trace
 
 from ..data.errors import PlatewiseError
 from ..data.sites import latent_sites, observed_sites, plate_of
+from ..models.row_likelihood import RowLikelihood
 from .blocks import Block
+from .entries_of_rows import EntriesOfRows
+from .guide_draws import guide_draws
 from .reader import Reader
 
 
@@ -25,8 +28,7 @@ def draws(reader: Reader, block: Block, n: int) -> Iterator[Trace]:
     Raises:
         PlatewiseError: If the block has new rows or columns and the model cannot draw them from its prior.
     """
-    for _ in range(n):
-        q = poutine.trace(reader.fitted.guide).get_trace(block.known)
+    for q in guide_draws(reader.fitted.guide, block.known, n):
         model = poutine.replay(reader.fitted.model, _replayed(reader, block, q))
         try:
             trace = poutine.trace(model).get_trace(block.batch)
@@ -38,12 +40,15 @@ def draws(reader: Reader, block: Block, n: int) -> Iterator[Trace]:
 
 
 def entry_site(trace: Trace, block: Block) -> dict[str, Any]:
-    """The observed site in the plate of entries.
+    """The observed site in the plate of entries; of a model that observes whole rows, their entries.
 
     Raises:
-        PlatewiseError: If there is none, or more than one.
+        PlatewiseError: If there is none, or more than one, or the block has some entries of such rows only.
     """
     observed = observed_sites(trace)
+    of_rows = [site for site in observed.values() if isinstance(site["fn"], RowLikelihood)]
+    if len(observed) == len(of_rows) == 1:
+        return of_rows[0] | {"fn": EntriesOfRows(of_rows[0]["fn"], block)}
     names = [name for name, site in observed.items() if plate_of(site, trace, block.batch) == "entries"]
     if len(names) != 1:
         raise PlatewiseError(

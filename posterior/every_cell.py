@@ -6,17 +6,15 @@ Memory is that of a block of cells, whatever the number of rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import anndata as ad
 import numpy as np
-import scipy.sparse as sp
 
 from ..data.source import COUNT
 from .blocks import Request
 from .names import Aligned, align_seen
-from .predictive import MAX_ENTRIES, Settings, predictives
+from .predictive import Settings, predictives, row_blocks
 from .reader import Reader
 from .scores import DECILE_LEVEL, LEVELS, Evaluation, scores_of
 
@@ -29,10 +27,10 @@ def evaluate_every_cell(reader: Reader, test: ad.AnnData, settings: Settings) ->
         test: The rows, on the fit's columns, in the fit's order.
         settings: How predictives are made.
     """
-    rows = align_seen(test.obs_names, reader.fitted, "obs")
+    rows, cols = align_seen(test.obs_names, reader.fitted, "obs"), Aligned(np.arange(test.n_vars), test.n_vars, [])
     sums = _Sums(*test.shape)
-    for at in _blocks(*test.shape):
-        sums.add(reader, _request(test.X[at], rows.take(at)), settings, at)
+    for at in row_blocks(*test.shape):
+        sums.add(reader, Request.of_cells(rows.take(at), cols, test.X[at].toarray()), settings, at)
     fitted, n = reader.fitted, test.n_obs * test.n_vars
     n_training = np.concatenate([fitted.obs[COUNT].to_numpy(), np.zeros(len(rows.new))])[rows.code]
     mean = {name: total / n for name, total in sums.totals.items()}
@@ -72,18 +70,6 @@ class _Sums:
         cells = inside.reshape(len(rows), -1)
         self.of_row[rows] = cells.sum(1)
         self.of_col += cells.sum(0)
-
-
-def _blocks(n_rows: int, n_cols: int) -> Iterator[np.ndarray]:
-    """Rows in order, so many at a time that their cells are a block."""
-    yield from np.array_split(np.arange(n_rows), math.ceil(n_rows / max(MAX_ENTRIES // n_cols, 1)))
-
-
-def _request(x: sp.csr_matrix, rows: Aligned) -> Request:
-    """All cells of some rows."""
-    n, m = x.shape
-    cols = Aligned(np.tile(np.arange(m), n), m, [])
-    return Request(rows.take(np.repeat(np.arange(n), m)), cols, x.toarray().ravel().astype(np.float64))
 
 
 def _by_tenth(share: np.ndarray, n_training: np.ndarray) -> list[float]:

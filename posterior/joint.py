@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..data.batches import RowBatch
 from ..data.sites import Plate, deterministic_sites, latent_sites, observed_sites, plate_of
+from .guide_draws import guide_draws
 from .reader import Reader
 
 
@@ -78,8 +79,7 @@ def joint_draws(reader: Reader, rows: np.ndarray, cols: np.ndarray, n: int) -> J
 
 
 def _traces(reader: Reader, batch: RowBatch, n: int) -> Iterator[tuple[Trace, Trace]]:
-    for _ in range(n):
-        q = poutine.trace(reader.fitted.guide).get_trace(batch)
+    for q in guide_draws(reader.fitted.guide, batch, n):
         yield q, poutine.trace(poutine.replay(reader.fitted.model, trace=q)).get_trace(batch)
 
 

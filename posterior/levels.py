@@ -32,6 +32,11 @@ def chosen_levels(fitted: Fitted, levels: Levels | None) -> dict[str, float]:
         return {}
     named = levels if isinstance(levels, Mapping) else {"batch": levels}
     for name in named:
+        if not fitted.covariates:
+            raise PlatewiseError(
+                f"Expected a fit with covariates to choose a level of {name!r}, got one without. Leave batch= out, or "
+                "fit again with the column of batches."
+            )
         if name not in fitted.covariates:
             raise PlatewiseError(
                 f"Expected a covariate of the fit, among {sorted(fitted.covariates)}, got {name!r}. Choose one, or fit "

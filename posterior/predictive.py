@@ -97,6 +97,11 @@ class SampledPredictive:
 Predictive = NormalPredictive | SampledPredictive
 
 
+def row_blocks(n_rows: int, n_cols: int) -> list[np.ndarray]:
+    """Rows in order, so many at a time that all their cells are a block, of `MAX_ENTRIES` at most."""
+    return np.array_split(np.arange(n_rows), math.ceil(n_rows / max(MAX_ENTRIES // n_cols, 1)))
+
+
 @dataclass(frozen=True)
 class Settings:
     """How predictives are made.

@@ -66,7 +66,8 @@ def rank_genes(
         beyond the average gene's for a model with factors, log share beyond the average gene's for a linear decoder, a
         log2 fold change for other VAEs of counts. `sd`, and `probability` of a score above 0: of the posterior for the
         first two (of the groups' means); over pairs of a chosen cell and another for other VAEs. `mean_in` and
-        `mean_out`: mean entry of the chosen cells and of the others, as `data` holds them.
+        `mean_out`: mean entry of the chosen cells and of the others, as `data` holds them. In `attrs`, `"score"` says
+        what the score is.
 
     Raises:
         PlatewiseError: If the fit is of another kind, the cells or genes are unknown, none or all, or the data are not
@@ -83,7 +84,22 @@ def rank_genes(
         scores = _of_vae(fitted, data, chosen, others, draws, covariates, seed)
     found = np.column_stack([scores, *means])
     table = pd.DataFrame(found, fitted.var.index, columns=["score", "sd", "probability", "mean_in", "mean_out"])
-    return table.iloc[at].rename_axis(fitted.meaning["col_name"]).sort_values("score", ascending=False, kind="stable")
+    table = table.iloc[at].rename_axis(fitted.meaning["col_name"])
+    table = table.sort_values("score", ascending=False, kind="stable")
+    table.attrs["score"] = _score_in_words(fitted)
+    return table
+
+
+def _score_in_words(fitted: Fitted) -> str:
+    model: Any = fitted.model
+    name = getattr(model, "likelihood_name", "gaussian")
+    unit = {"gaussian": "units of the fitted values", "bernoulli": "log odds"}.get(name, "natural log units")
+    if hasattr(model, "factor_sites"):
+        return f"inner product of a gene's embedding with the cells' mean difference, in {unit}"
+    if not len(model.decoder.hidden):
+        return f"inner product of a gene's loadings with the cells' mean difference, in {unit}"
+    others = {"bernoulli": "difference in the probability of a 1", "gaussian": "difference of decoded means"}
+    return others.get(name, "log2 fold change of decoded expression")
 
 
 def _refuse_unfit(fitted: Fitted, draws: int) -> None:

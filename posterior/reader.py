@@ -97,12 +97,7 @@ def reading(
     if data is None and not getattr(fitted.guide, "hold_rows", True):
         data = fitted.data
     training = None if data is None else training_matrix(fitted, data)
-    with (
-        evaluation_mode(fitted),
-        torch.no_grad(),
-        pyro.validation_enabled(False),
-        own_generators(fitted.device),
-    ):
+    with running(fitted):
         if training is None:
             _refuse_without_entries(fitted)
         places = _places(fitted)
@@ -116,7 +111,14 @@ def without_entries(batch: RowBatch) -> RowBatch:
 
 
 @contextmanager
-def evaluation_mode(fitted: Fitted) -> Iterator[None]:
+def running(fitted: Fitted) -> Iterator[None]:
+    """Model and guide to be run and not trained: in evaluation mode, no gradients, random numbers of their own."""
+    with _evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
+        yield
+
+
+@contextmanager
+def _evaluation_mode(fitted: Fitted) -> Iterator[None]:
     """Dropout and batch normalisation as in prediction."""
     modes = [(part, part.training) for module in (fitted.model, fitted.guide) for part in module.modules()]
     for part, _ in modes:

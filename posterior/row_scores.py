@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ..data.batches import RowBatch
@@ -25,6 +26,7 @@ from ..data.errors import PlatewiseError
 from ..data.sites import latent_sites, observed_sites
 from ..inference.fitted import Fitted
 from .covariates import Covariates
+from .guide_draws import guide_draws
 from .rows import rows_of
 
 
@@ -59,16 +61,15 @@ def _bounds(fitted: Fitted, batch: RowBatch, draws: int) -> Float[Tensor, "b 3"]
     """The three figures of each row, draw by draw: memory does not grow with their number."""
     total = batch.value.new_zeros(len(batch.rows), dtype=torch.float64)
     summed, squared = torch.full_like(total, -math.inf), torch.full_like(total, -math.inf)
-    for _ in range(draws):
-        weight = _log_weights(fitted, batch).double()
+    for q in guide_draws(fitted.guide, batch, draws):
+        weight = _log_weights(fitted, batch, q).double()
         total += weight
         summed, squared = torch.logaddexp(summed, weight), torch.logaddexp(squared, 2 * weight)
     return torch.stack([total / draws, summed - math.log(draws), (2 * summed - squared).exp()], -1)
 
 
-def _log_weights(fitted: Fitted, batch: RowBatch) -> Float[Tensor, " b"]:
+def _log_weights(fitted: Fitted, batch: RowBatch, q: Trace) -> Float[Tensor, " b"]:
     """Log p(x_i, z_i) - log q(z_i | x_i) of one draw of each row's latents."""
-    q = poutine.trace(fitted.guide).get_trace(batch)
     p = poutine.trace(poutine.replay(fitted.model, q)).get_trace(batch)
     joint = sum(site["fn"].log_prob(site["value"]) for site in (latent_sites(p) | observed_sites(p)).values())
     return joint - sum(site["fn"].log_prob(site["value"]) for site in latent_sites(q).values())

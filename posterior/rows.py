@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anndata as ad
-import pyro
 import torch
 from pyro import poutine
 
@@ -14,12 +13,11 @@ from ..data.errors import PlatewiseError
 from ..data.loader import MemoryRows, RowLoader
 from ..data.seeds import require_seed
 from ..data.sites import latent_sites, plate_of
-from ..inference.device import own_generators
 from ..inference.fitted import Fitted
 from ..models.vae_options import refuse_unfit_values
 from .columns import on_columns_of
 from .covariates import Covariates, covariates_of
-from .reader import evaluation_mode
+from .reader import running
 
 BATCH_ROWS = 256
 
@@ -42,7 +40,7 @@ def rows_of(fitted: Fitted, data: ad.AnnData, covariates: Covariates | None, see
     _require_latents_of_rows(fitted)
     placed = on_columns_of(fitted, data)
     about = covariates_of(fitted, covariates, placed.obs)
-    with evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
+    with running(fitted):
         torch.manual_seed(seed)
         loader = RowLoader(MemoryRows(placed.X), BATCH_ROWS, 0, fitted.device, about, fitted.dtype)
         if placed.n_obs and hasattr(fitted.model, "likelihood_name"):
@@ -55,7 +53,7 @@ def are_latents_of_rows(fitted: Fitted) -> bool:
     if any(getattr(part, "sparse", False) for part in fitted.guide.modules()):
         return False
     batch = fitted.blank_batch()
-    with evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
+    with running(fitted):
         trace = poutine.trace(fitted.model).get_trace(batch)
     return all(plate_of(site, trace, batch) == "rows" for site in latent_sites(trace).values())
 

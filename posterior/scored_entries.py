@@ -6,22 +6,17 @@ row's embedding; of a factor model it is the normal with its closed-form moments
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import anndata as ad
 import numpy as np
-import pyro
-import torch
-from pyro import poutine
 from torch import Tensor
 from torch.distributions import constraints
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from ..inference.device import own_generators
 from ..inference.fitted import Fitted
 from ..inference.protocols import has_closed_form
 from ..models.likelihoods import BernoulliRows
@@ -30,10 +25,11 @@ from .columns import on_columns_of
 from .count_tails import Array, Tails
 from .covariates import Covariates
 from .decoded import decoded
+from .guide_draws import guide_draws
 from .held_out import held_out
 from .names import Aligned, align_seen
-from .predictive import MAX_ENTRIES, Settings, predictives
-from .reader import Reader, evaluation_mode, reading
+from .predictive import Settings, predictives, row_blocks
+from .reader import Reader, reading, running
 from .rows import rows_of
 from .tails import as_array, given_not_zero, log_tail_probability, log_tails, normal_tails, pick
 
@@ -96,7 +92,7 @@ class Scoring:
 
 def is_closed(fitted: Fitted) -> bool:
     """Whether predictive moments of this fit are known in closed form."""
-    with evaluation_mode(fitted), torch.no_grad(), pyro.validation_enabled(False), own_generators(fitted.device):
+    with running(fitted):
         return has_closed_form(fitted.model, fitted.guide, fitted.blank_batch())
 
 
@@ -123,10 +119,9 @@ def scored_by_moments(
 def _whole_rows(fitted: Fitted, data: ad.AnnData) -> Iterator[Request]:
     """All cells of the rows, so many rows at a time that their cells are a block."""
     placed = on_columns_of(fitted, data)
-    rows, (n, m) = align_seen(placed.obs_names, fitted, "obs"), placed.shape
-    for at in np.array_split(np.arange(n), math.ceil(n / max(MAX_ENTRIES // m, 1))):
-        cols = Aligned(np.tile(np.arange(m), len(at)), m, [])
-        yield Request(rows.take(np.repeat(at, m)), cols, placed.X[at].toarray().ravel().astype(np.float64))
+    rows, cols = align_seen(placed.obs_names, fitted, "obs"), Aligned(np.arange(placed.n_vars), placed.n_vars, [])
+    for at in row_blocks(*placed.shape):
+        yield Request.of_cells(rows.take(at), cols, placed.X[at].toarray())
 
 
 def _under_normals(reader: Reader, request: Request, how: Scoring, first: int) -> Iterator[Scored]:
@@ -152,8 +147,8 @@ def scored_by_draws(fitted: Fitted, data: ad.AnnData, covariates: Covariates | N
         for block, batch in enumerate(loader.in_order()):
             values = batch.value if how.entries == "stored" else batch.dense()
             found = _Mixture(values)
-            for _ in range(how.draws):
-                likelihood = decoded(fitted.model, batch, poutine.trace(fitted.guide).get_trace(batch))
+            for latents in guide_draws(fitted.guide, batch, how.draws):
+                likelihood = decoded(fitted.model, batch, latents)
                 _require_scorable(likelihood, values, how)
                 found.add(likelihood)
             yield _under_mixture(found, batch, (rows, cols), how, block)

@@ -123,7 +123,9 @@ def given_not_zero(tails: Tails, x: Array) -> Tails:
     with np.errstate(divide="ignore", invalid="ignore"):
         log_some = np.maximum(tails.some, np.logaddexp(tails.above, tails.at))
         above, at = tails.above - log_some, tails.at - log_some
-        of_below = tails.below + np.log(np.maximum(-np.expm1(tails.zero - tails.below), 0)) - log_some
+        # of a count that is surely above 0, nothing below it is lost
+        lost = np.where(np.isneginf(tails.zero), -np.inf, tails.zero - tails.below)
+        of_below = tails.below + np.log(np.maximum(-np.expm1(lost), 0)) - log_some
         of_rest = np.log(np.maximum(1 - np.exp(above) - np.exp(at), 0))
         # with the mass at 0, what lies between it and x is lost in P(X < x)
         below = np.where(x > 1, np.where(log_some < -1, of_rest, of_below), -np.inf)

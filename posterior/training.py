@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import pandas as pd
 import scipy.sparse as sp
 
 from ..data.errors import PlatewiseError
@@ -13,6 +14,13 @@ from ..data.normalise import NORMALISED
 from ..data.preparation import prepared_like
 from ..data.storage import fingerprint, read_h5ad
 from ..inference.fitted import Fitted
+from ..inference.validation import HELD_OUT
+
+
+def trained_on(fitted: Fitted) -> pd.Index:
+    """Names of the rows that the parameters were fitted to: those held out of the fit are none."""
+    obs = fitted.obs
+    return obs.index[~obs[HELD_OUT].astype(bool)] if fitted.options.get("validation") else obs.index
 
 
 def training_matrix(fitted: Fitted, data: ad.AnnData | Path | str) -> sp.csr_matrix:

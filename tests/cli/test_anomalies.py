@@ -55,6 +55,12 @@ def test_cells_as_json(cells, platewise, run, entries):
     assert set(found["anomalies"][0]) >= {"row", "col", "value", "expected", "sd", "tail_probability", "p_adjusted"}
 
 
+@pytest.mark.parametrize(("run", "header"), [("vae", ["cell", "gene"]), ("factors", ["cell", "gene"])])
+def test_the_table_calls_rows_what_they_are(cells, platewise, run, header):
+    shown = platewise("anomalies", cells / run, cells / "cells.h5ad", "-n", 1, "--draws", 2).out
+    assert [line.split()[:2] for line in shown.splitlines() if "expected" in line and "value" in line] == [header]
+
+
 def test_other_data_and_options_are_refused(folder, cells, platewise):
     result = platewise("anomalies", cells / "vae", folder / "test.h5ad")
     assert (result.code, result.err.count("\n")) == (2, 1)

@@ -36,7 +36,7 @@ def test_genes_are_named_and_in_a_file(cells_and_run, platewise, tmp_path):
     result = platewise("denoise", run, cells, "--genes", "gene3, gene1", "--genes-file", "genes.txt", "--draws", 19,
                        "--library-size", "1e4", "--batch", "south", "-o", "out.h5ad")  # fmt: skip
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("out.h5ad: 60 cells by 3 genes")
+    assert result.out.startswith("out.h5ad: 60 cells by 3 genes, expected counts per 10,000 with its 90% interval")
     found, names = ad.read_h5ad("out.h5ad"), ["gene3", "gene1", "gene7"]
     assert list(found.var_names) == names
     expected = denoise(fitted, read_h5ad(cells), genes=names, library_size=1e4, batch="south", draws=19)

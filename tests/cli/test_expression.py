@@ -1,11 +1,13 @@
 """Cells by genes, from the command line: fitted, read, and what is said of zeros and of counts."""
 
 import json
+import shutil
 
 import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from platewise.cli import main
 from platewise.data import log_normalise, mark, write_h5ad
 from platewise.inference.run_directory import load, read_config
 
@@ -37,14 +39,25 @@ def cells(tmp_path):
     return adata
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A run of the counts to fit."""
+    folder = tmp_path_factory.mktemp("expression")
+    write_h5ad(cells_of(60, 0, "c"), folder / "cells.h5ad")
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", str(folder / "cells.h5ad"), "--rank", "2", "-o", str(folder / "run")])
+    assert not stopped.value.code
+    return folder / "run"
+
+
 @pytest.fixture
-def run(cells, platewise):
-    result = platewise("fit", "cells.h5ad", "--rank", 2, "-o", "run")
-    assert result.code == 0, result.err
-    return result
+def run(cells, fitted, tmp_path):
+    """The same run, beside the files."""
+    return shutil.copytree(fitted, tmp_path / "run")
 
 
-def test_fit_says_what_it_took_and_remembers(run, platewise):
+def test_fit_says_what_it_took_and_remembers(cells, platewise):
+    run = platewise("fit", "cells.h5ad", "--rank", 2, "-o", "run")
     assert "taken: counts log-normalised to 10,000 a row; entries not stored taken as observed zeros" in run.out
     config = read_config("run")
     assert config["meaning"]["normalised"] == 10_000

@@ -34,6 +34,7 @@ def files(tmp_path_factory):
 def test_the_best_genes_are_shown(files, platewise):
     result = platewise("rank-genes", files / "run", files / "cells.h5ad", "--cells", "label == 'B'", "--top", 2)
     assert result.code == 0, result.err
+    assert "score: inner product of a gene's embedding with the cells' mean difference, in units of" in result.out
     shown = [line.split()[0] for line in result.out.splitlines()[1:] if line.strip().startswith("g")]
     assert shown[0] == "gene"
     assert set(shown[1:]) == {"g0", "g1"}

@@ -91,7 +91,16 @@ def test_a_loose_bound_is_said_to_be(platewise, monkeypatch):
     assert "warning" not in platewise("evaluate", "run", "cells.h5ad", "--draws", 20).err
     monkeypatch.setattr("platewise.cli.evaluate_rows.FEW_DRAWS", 20)
     told = platewise("evaluate", "run", "cells.h5ad", "--draws", 20).err
-    assert "the importance-weighted bound is loose. Say --draws 200" in told
+    assert "the importance-weighted bound is loose. Say --draws 200, or fit with --guide full." in told
+
+
+@pytest.mark.parametrize(
+    ("guide", "remedy"), [("full", "--draws 50, or fit with --guide flow;"), ("flow", "--draws 50.")]
+)
+def test_the_remedy_for_a_loose_bound_is_a_guide_richer_than_the_fit_s(platewise, monkeypatch, guide, remedy):
+    platewise("fit", "cells.h5ad", *SHORT, "--guide", guide, "-o", "new")
+    monkeypatch.setattr("platewise.cli.evaluate_rows.FEW_DRAWS", 5)
+    assert f"loose. Say {remedy}" in platewise("evaluate", "new", "cells.h5ad", "--draws", 5).err
 
 
 def test_embed_reads_the_columns(platewise):
@@ -141,6 +150,19 @@ def test_an_interrupted_fit_goes_on_with_its_covariates(platewise, monkeypatch, 
     assert resumed.covariates == whole.covariates
 
 
+def test_a_fit_is_not_gone_on_with_under_other_labels_or_units(cells, platewise, monkeypatch):
+    options = (*SMALL, "--epochs", 2, "--batch-rows", 20, "--batch-key", "donor.id", "--covariate", "age")
+    monkeypatch.setattr(svi, "step", pressed_after(2, svi.step))
+    assert platewise("fit", "cells.h5ad", *options, "-o", "new").code == 130
+    cells.obs["age"] *= 12
+    write_h5ad(cells, "cells.h5ad", force=True)
+    assert "'age' with the mean of the interrupted fit, 50, got 600" in platewise("fit", "--resume", "new").err
+    cells.obs["donor.id"] = cells.obs["donor.id"].cat.rename_categories({"A": "X", "B": "Y"})
+    write_h5ad(cells, "cells.h5ad", force=True)
+    told = platewise("fit", "--resume", "new").err
+    assert "'batch' with the levels of the interrupted fit, A, B, got X, Y. Give the column as it was." in told
+
+
 def pressed_after(count, step):
     """A step after which Ctrl-C is pressed, once."""
     done = []
@@ -174,13 +196,34 @@ def test_rows_held_out_end_the_fit_and_are_not_counted(platewise):
     assert "in-sample: 48 of them" in platewise("evaluate", "new", "cells.h5ad", "--draws", 2).out
 
 
-def test_the_factor_model_of_counts(platewise):
-    options = ("--model", "count-factor", "--rank", 2, "--epochs", 2, "--likelihood", "poisson")
-    result = platewise("fit", "cells.h5ad", *options, "-o", "new")
-    assert result.code == 0, result.err
-    assert "next: platewise embed new DATA.h5ad -o EMBEDDED.h5ad" in result.out
-    assert read_config("new")["model"]["config"] == {"rank": 2, "likelihood": "poisson"}
-    assert platewise("embed", "new", "cells.h5ad", "-o", "out.h5ad").code == 0
+def test_json_has_the_best_held_out_bound_and_no_rank(platewise):
+    options = (*SMALL, "--epochs", 3, "--batch-rows", 20, "--json")
+    printed = json.loads(platewise("fit", "cells.h5ad", *options, "--validation", 0.2, "-o", "new").out)
+    history = load("new").history
+    assert printed["validation_elbo"] == pytest.approx(history["validation_elbo"].max())
+    assert printed["best_epoch"] == history["epoch"][history["validation_elbo"].idxmax()]
+    assert not {"rank", "effective_rank"} & set(printed)
+    without = json.loads(platewise("fit", "cells.h5ad", *options, "-o", "other").out)
+    assert "validation_elbo" not in without
+
+
+def test_a_file_that_does_not_say_what_it_holds(cells, platewise):
+    logs = ad.AnnData(log_normalise(cells).X, var=cells.var, obs=cells.obs)
+    logs.write_h5ad("logs_alone.h5ad")
+    logs.layers["counts"] = cells.X
+    logs.write_h5ad("with_counts.h5ad")
+    told = platewise("fit", "logs_alone.h5ad", *SHORT, "-o", "o").err
+    assert "logs_alone.h5ad. It keeps no raw counts in layers['counts'] or raw either" in told
+    told = platewise("fit", "with_counts.h5ad", *SHORT, "-o", "o").err
+    assert "Take what `platewise ingest with_counts.h5ad --cells -o COUNTS.h5ad` writes" in told
+    assert platewise("ingest", "with_counts.h5ad", "--cells", "-o", "COUNTS.h5ad").code == 0
+    assert platewise("fit", "COUNTS.h5ad", *SHORT, "-o", "o").code == 0
+
+
+def test_a_level_of_a_fit_without_covariates(platewise):
+    platewise("fit", "cells.h5ad", *SHORT, "-o", "new")
+    told = platewise("generate", "new", "--batch", "A", "-o", "o").err
+    assert "Expected a fit with covariates to choose a level of 'batch', got one without. Leave --batch out" in told
 
 
 @pytest.mark.parametrize(
@@ -224,6 +267,7 @@ def test_the_factor_model_of_counts(platewise):
         ("evaluate run ratings.h5ad", "got ratings"),
         ("evaluate run cells.h5ad --draws 0", "at least 1 draw, got 0"),
         ("evaluate run cells.h5ad --method sampled", "a VAE, whose cells are scored whole, got --method"),
+        ("embed run without.h5ad -o o", "The fit read such a column: add it, or give the one that holds"),
         ("embed run other.h5ad -o o", "that the fit saw (A, B), got 'C'"),
         ("predict run --user c0 --item g0", "a prediction of single entries, got VAE. Say `platewise denoise RUN"),
         ("recommend run --user c0", "for recommendations, got VAE"),

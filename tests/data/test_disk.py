@@ -122,7 +122,7 @@ def test_an_epoch_from_disk_holds_two_windows_in_memory(tmp_path, monkeypatch):
     matrix = sp.csr_matrix((np.ones(n_rows * stored, np.float32), indices, indptr), shape=(n_rows, stored))
     mark(ad.AnnData(matrix), unstored="zero").write_h5ad(tmp_path / "x.h5ad")
     rows = DiskRows(tmp_path / "x.h5ad")
-    loader = RowLoader(rows, 64)
+    loader = RowLoader(rows, 128)
     next(loader.epoch(1))  # what is made once in a process is not counted
     gc.collect()
     tracemalloc.start()

@@ -171,7 +171,7 @@ def test_ctrl_c_in_the_last_pass_comes_too_late(monkeypatch):
         plain(*arguments)
 
     monkeypatch.setattr(natural_gradient, "accumulate", pressed)
-    assert _fit(passes=1, **FULL).stopped.startswith("all 1 passes done")
+    assert _fit(passes=1, **FULL).stopped.startswith("1 pass done")
 
 
 def _few(n: int, m: int, at: dict[tuple[int, int], float]) -> ad.AnnData:

@@ -268,6 +268,8 @@ def test_options_that_make_no_sense_are_refused(options, message):
     ("name", "value", "message"),
     [
         ("epochs", 2.5, "Expected epochs as a whole number, got 2.5"),
+        ("epochs", 2.0, "Expected epochs as a whole number, got 2.0. Write it without a point."),
+        ("epochs", "2", "Expected epochs above 0, got '2'"),
         ("likelihood", "exact", "Expected a likelihood among .*'closed-form'.* got 'exact'"),
     ],
 )

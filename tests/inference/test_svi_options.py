@@ -26,7 +26,7 @@ def _fit(n_rows: int = 60, **options: object) -> Fitted:
         ({"min_steps": 8}, 2, "all 2 epochs"),
         ({"min_steps": 3}, 2, "all 2 epochs done"),
         ({"epochs": 500, "max_steps": 11}, 2, "all 2 epochs, for at most 11 steps done"),
-        ({"max_steps": 1}, 1, "all 1 epochs, for at most 1 steps done"),
+        ({"max_steps": 1}, 1, "1 epoch, for at most 1 step done"),
         ({"max_steps": 1000}, 2, "all 2 epochs done"),
         ({"min_steps": 9, "max_steps": 10}, 2, "all 2 epochs, for at most 10 steps done"),
     ],

@@ -42,6 +42,16 @@ def test_multinomial_rows_are_multinomials_of_each_row(batch):
         torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
 
 
+def test_a_multinomial_share_of_one_leaves_finite_figures():
+    batch = RowBatch(torch.tensor([0]), torch.tensor([0, 2]), torch.tensor([0, 1]), torch.tensor([5.0, 0.0]), 1, 3)
+    logits = torch.tensor([[0.0, -torch.inf, -torch.inf]], requires_grad=True)
+    rows = MultinomialRows(batch, logits, validate_args=False)
+    value, (gradient,) = value_and_gradients(rows.log_prob(batch.value), [logits])
+    assert (value.item(), gradient.abs().sum().item()) == (0, 0)
+    assert rows.mean.tolist() == [[5, 0, 0]]
+    assert rows.variance.tolist() == [[0, 0, 0]]
+
+
 def test_multinomial_rows_of_one_total_have_a_dense_form():
     batch = with_values(a_batch(), torch.tensor([2.0, 1.0, 0.0, 3.0, 0.0]))
     with pytest.raises(PlatewiseError, match="one total, got 2 totals"):

@@ -196,7 +196,7 @@ def test_the_result_goes_to_disk_with_the_cells_own_columns(tmp_path) -> None:
         (lambda: denoise(vae(), small_counts(), draws=1), "at least 2 draws"),
         (lambda: denoise(vae(), small_counts(), library_size="own"), "'observed' or a number"),
         (lambda: denoise(vae(), small_counts(), library_size=0), "'observed' or a number"),
-        (lambda: denoise(vae(), small_counts(), batch=0), "a covariate of the fit"),
+        (lambda: denoise(vae(), small_counts(), batch=0), "a fit with covariates to choose a level"),
         (lambda: of_batches(batch=2), "from 0 to 1, got 2"),
         (lambda: of_batches(batch=-1), "from 0 to 1, got -1"),
         (lambda: of_batches(batch="b"), "a number for 'batch'"),

@@ -11,7 +11,7 @@ from platewise.data.preparation import prepared
 from platewise.guides import MeanFieldNormal, RowBlockNormal
 from platewise.inference import coordinate_ascent, natural_gradient
 from platewise.models import LatentFactor
-from platewise.posterior import evaluate, every_cell, fold_in, predict, recommend, to_arviz
+from platewise.posterior import evaluate, fold_in, predict, predictive, recommend, to_arviz
 from scipy.stats import norm
 
 EXACT = {"progress": False, "dtype": torch.float64}
@@ -61,7 +61,7 @@ def predicted(fitted, names):
 
 
 def test_every_cell_is_scored(fitted, counts, monkeypatch):
-    monkeypatch.setattr(every_cell, "MAX_ENTRIES", 7 * N_GENES)  # several blocks
+    monkeypatch.setattr(predictive, "MAX_ENTRIES", 7 * N_GENES)  # several blocks
     scores = evaluate(fitted, counts)
     y = log_normalise(counts).X.toarray()
     mean, sd = predicted(fitted, list(counts.obs_names))

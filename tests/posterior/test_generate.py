@@ -157,7 +157,7 @@ def test_covariates_come_back_as_the_fit_reads_them() -> None:
         (lambda: generate(vae(), 0), "at least 1 cell"),
         (lambda: generate(vae(), 5, like="data"), "'prior' or 'posterior'"),
         (lambda: generate(vae(), 5, library_size=-1), "library size above 0"),
-        (lambda: generate(vae(), 5, batch="a"), "a covariate of the fit"),
+        (lambda: generate(vae(), 5, batch="a"), "a fit with covariates to choose a level"),
         (lambda: generate(vae_of_sites(), 5, batch="west"), "among north, south"),
         (lambda: generate(vae("gaussian"), 5), "likelihood of counts to draw sparse cells"),
         (lambda: generate(factor_fit(), 5), "latents are all of rows"),

@@ -139,6 +139,20 @@ def test_counts_that_are_not_zero() -> None:
     np.testing.assert_allclose([np.exp(x[0]) for x in rare[:3]], [0, 1, 0], atol=1e-12)
 
 
+@pytest.mark.parametrize("rest", [-800.0, -math.inf], ids=["next to none", "none"])
+@pytest.mark.filterwarnings("error")
+def test_a_column_with_all_of_the_mass(rest) -> None:
+    batch = batch_of(np.array([[5.0, 0, 0], [4, 1, 0]]))
+    likelihood = MultinomialRows(batch, torch.tensor([[0.0, rest, rest]] * 2), validate_args=False)
+    every = log_tails(likelihood, batch.dense())
+    assert not np.isnan(np.stack(every)).any()
+    np.testing.assert_allclose(np.exp(every.at[0]), 1)
+    x, at = np.array([5.0, 4.0]), (np.arange(2), 0)
+    tails = given_not_zero(type(every)(*(part[at] for part in every)), x)
+    log_p, _ = log_tail_probability(tails, np.full(2, 0.5), "two-sided")
+    np.testing.assert_allclose(np.exp(log_p), [1, 0])
+
+
 @pytest.mark.parametrize("log_mean", [-20.0, -38.0, -80.0])
 @pytest.mark.parametrize("name", ["poisson", "negative-binomial", "zero-inflated", "multinomial"])
 def test_counts_of_columns_that_are_next_to_impossible(name, log_mean) -> None:
