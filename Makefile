@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that share the tests, a thread each.
+WORKERS ?= 2
 
 .PHONY: demo test test-all lint bench clean
 .DELETE_ON_ERROR:
@@ -24,10 +26,10 @@ demo: $(VENV)/.stamp
 	$(BIN)/platewise demo --force
 
 test: $(VENV)/.stamp
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.stamp .typing/.stamp
 	$(BIN)/ruff check .

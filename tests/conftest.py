@@ -18,6 +18,16 @@ import torch  # noqa: E402
 UNSEEDED = "PLATEWISE_TEST_UNSEEDED" in os.environ  # a run that looks for lucky seeds
 
 
+def pytest_configure(config):
+    """Of several processes (`-n 2`) each has one thread, and a cache of compiled code to itself."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before workers start: they load numpy before this file
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Two processes that add to one cache at once can file the code of one under the types of the other.
+        cache = config.rootpath / ".pytest_cache" / f"numba-{os.environ['PYTEST_XDIST_WORKER']}"
+        os.environ["NUMBA_CACHE_DIR"] = str(cache)
+
+
 @pytest.fixture(autouse=True)
 def _numerics():
     """A fixed seed (unless told otherwise), Pyro's validation, and float64 as the default type."""
