@@ -26,7 +26,7 @@ def run_fresh(script: Path | str, *arguments: object) -> dict[str, Any]:
         What the last line it prints says, or a `problem` if it died.
     """
     command = [sys.executable, str(script), *map(str, arguments)]
-    environment = os.environ | dict.fromkeys(POOLS, str(THREADS))
+    environment = os.environ | dict.fromkeys(POOLS, str(THREADS)) | {"GOMP_SPINCOUNT": "10000"}  # as our CLI has it
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["nothing on standard error"])[-1]

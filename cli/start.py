@@ -23,6 +23,8 @@ def start(threads: int | None = None) -> None:
     if threads is not None:
         _require_positive(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read once, when torch is imported
+    # what waits must soon sleep: torch's threads would else spin on cores on which compiled code could run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     import torch
 
     torch.set_num_threads(threads or min(torch.get_num_threads(), _cores()))

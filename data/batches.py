@@ -98,11 +98,19 @@ class RowBatch:
 
     def totals(self) -> Float[Tensor, " b"]:
         """Sum of each row's values."""
-        return self.value.new_zeros(len(self.rows)).index_add(0, self.row, self.value)
+        return self._totals
+
+    @cached_property
+    def _totals(self) -> Float[Tensor, " b"]:
+        return torch.segment_reduce(self.value, "sum", offsets=self.crow, axis=0, initial=0.0)
 
     def log_totals(self) -> Float[Tensor, " b"]:
         """Logarithm of each row's sum, of counts; 0 for a row without any."""
         return self.totals().clamp_min(1).log()
+
+    def spread(self, x: Float[Tensor, " b"]) -> Float[Tensor, " e"]:
+        """`x` of each entry's row, without `row`, which takes longer to make."""
+        return torch.repeat_interleave(x, self.crow.diff(), output_size=len(self.col))
 
     def dense(self) -> Float[Tensor, "b n_cols"]:
         """The batch as a dense matrix, zero where nothing is stored."""

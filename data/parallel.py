@@ -40,9 +40,22 @@ def ranges(n: int, step: int) -> list[Range]:
 def in_parallel(work: Callable[[Range], T], over: Iterable[Range]) -> list[T]:
     """Results of `work`, which must let go of the interpreter's lock, in the order of the ranges.
 
-    `work` may not call this in turn: it would wait for itself.
+    The calling thread works too: torch's own threads, which wait for more by spinning, may hold the other cores.
     """
-    return list(_pool(torch.get_num_threads(), os.getpid()).map(work, over))
+    todo = list(over)
+    results: list[Any] = [None] * len(todo)
+    turns = iter(range(len(todo)))  # shared: `next` is atomic
+
+    def take() -> None:
+        for k in turns:
+            results[k] = work(todo[k])
+
+    n_others = min(torch.get_num_threads(), len(todo)) - 1
+    others = [_pool(n_others, os.getpid()).submit(take) for _ in range(n_others)]
+    take()
+    for other in others:
+        other.result()
+    return results
 
 
 @cache

@@ -45,7 +45,7 @@ class SparseRows:
     def transposed(self, value: Float[Tensor, " e"]) -> Tensor:
         """The batch with these values, transposed, (n_cols, b), as a torch CSR tensor."""
         indptr, indices, order = self._by_column
-        return csr_tensor(indptr, indices, value[order], self.shape[::-1])
+        return csr_tensor(indptr, indices, value.index_select(0, order), self.shape[::-1])
 
     def sum_over_cols(
         self, x: Float[Tensor, "n_cols k"], weight: Float[Tensor, " e"] | None = None

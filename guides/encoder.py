@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..data.batches import RowBatch
+from ..data.dropout import Dropout
+from ..data.dropout import dropout as left_out
 from ..data.errors import PlatewiseError
 
 INPUTS = ("log-normalised", "log1p", "raw")  # log(1 + SIZE x / total of the row), log(1 + x), x itself
@@ -47,7 +48,7 @@ class Encoder(nn.Module):
                 f"Expected a matrix with {len(self.first)} columns, for which the guide was made, got one with "
                 f"{batch.n_cols}. Make a new guide and a new model."
             )
-        weights = F.dropout(self.read(batch), self.entry_dropout, self.training)
+        weights = left_out(self.read(batch), self.entry_dropout, self.training)
         out: Tensor = self.output(self.blocks(batch.sparse.sum_over_cols(self.first, weights)))
         return out
 
@@ -57,14 +58,15 @@ class Encoder(nn.Module):
             return batch.value
         counts = batch.value.clamp_min(0)
         if self.inputs == "log-normalised":
-            counts = counts * (SIZE / totals_of(batch))[batch.row]
+            counts = counts * batch.spread(SIZE / totals_of(batch))
         return torch.log1p(counts)
 
 
 def totals_of(batch: RowBatch) -> Float[Tensor, " b"]:
     """Sum of each row's entries that are above 0; a row without any counts as nearly empty."""
-    return batch.value.new_zeros(len(batch.rows)).index_add(0, batch.row, batch.value.clamp_min(0)).clamp_min(1e-6)
+    above = batch.value.clamp_min(0)
+    return torch.segment_reduce(above, "sum", offsets=batch.crow, axis=0, initial=0.0).clamp_min(1e-6)
 
 
 def _block(hidden: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(nn.LayerNorm(hidden), nn.ReLU(), Dropout(dropout))

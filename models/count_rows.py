@@ -18,6 +18,7 @@ from torch.distributions import constraints
 
 from ..data.batches import RowBatch
 from .negative_binomial import bounded_log, inflated_zeros_log_prob, softplus, zeros_log_prob
+from .negative_binomial_compiled import compiled_log_prob, is_compiled
 from .row_likelihood import RowLikelihood
 from .stored import Stored
 
@@ -86,9 +87,7 @@ class NegativeBinomialRows(CountRows):
 
     def _log_prob(self, stored: Stored) -> Float[Tensor, " n"]:
         log_mean, log_theta = self.flat("log_mean"), bounded_log(self.flat("log_inverse_dispersion"))
-        if log_mean.dtype == torch.float32 and log_mean.device.type == "cpu":
-            from .negative_binomial_compiled import compiled_log_prob
-
+        if is_compiled(log_mean):
             return compiled_log_prob(stored, log_mean, log_theta)
         at_entries, elsewhere = stored.split(log_theta, 0.0)
         zeros, log_mean_at_entries = zeros_log_prob(log_mean, elsewhere, stored.flat)
@@ -100,6 +99,52 @@ class NegativeBinomialRows(CountRows):
         log_theta = bounded_log(self.log_inverse_dispersion)
         entries = dist.NegativeBinomial(log_theta.exp(), logits=self.log_mean - log_theta, validate_args=False)
         return entries.to_event(1)
+
+
+class NegativeBinomialShares(NegativeBinomialRows):
+    """x_ij ~ NegativeBinomial(mean l_i softmax(f_i)_j, inverse dispersion theta_j): rows of known or drawn sizes.
+
+    The same as `NegativeBinomialRows` of log_softmax(f) + log l, whose matrix is not made where it can be helped.
+
+    Args:
+        batch: The rows.
+        logits: f, (..., b, n_cols).
+        log_size: log l, (..., b).
+        log_inverse_dispersion: log theta, per column (n_cols,) or per entry (..., b, n_cols); bounded as there.
+        validate_args: Whether to check; by default, as Pyro's validation is set.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.real_vector,
+        "log_size": constraints.real,
+        "log_inverse_dispersion": constraints.real_vector,
+    }
+    logits: Tensor
+    log_size: Tensor
+
+    def __init__(
+        self,
+        batch: RowBatch,
+        logits: Float[Tensor, "..."],
+        log_size: Float[Tensor, "..."],
+        log_inverse_dispersion: Float[Tensor, "..."],
+        validate_args: bool | None = None,
+    ) -> None:
+        self.log_size = log_size
+        parameters = {"logits": logits, "log_inverse_dispersion": log_inverse_dispersion}
+        super(NegativeBinomialRows, self).__init__(batch, parameters, validate_args)
+
+    @property
+    def log_mean(self) -> Float[Tensor, "..."]:  # type: ignore[override]
+        """Log mu, (..., b, n_cols)."""
+        return torch.log_softmax(self.logits, -1) + self.log_size[..., None]
+
+    def _log_prob(self, stored: Stored) -> Float[Tensor, " n"]:
+        logits = self.flat("logits")
+        if not is_compiled(logits):
+            return super()._log_prob(stored)
+        log_size = self.log_size.expand(self.batch_shape).reshape(-1)
+        return compiled_log_prob(stored, logits, bounded_log(self.flat("log_inverse_dispersion")), log_size)
 
 
 class ZeroInflatedNegativeBinomialRows(NegativeBinomialRows):

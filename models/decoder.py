@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.batches import RowBatch
+from ..data.dropout import Dropout
 from ..data.errors import PlatewiseError
 
 START_SCALE = 0.3  # of output weights, of what torch starts them at: genes begin near their intercepts
 
 
 class Decoder(nn.Module):
-    """output(h(z, covariates)) + offset of each category, (..., b, n_cols); h is the identity where it is linear.
+    """output(h(z, covariates), z) + offset of each category, (..., b, n_cols), or output(z) where it is linear.
+
+    The output layer reads the embedding beside the hidden units: they need only tell what a linear decoder cannot.
 
     Args:
         latent: Dimensions of z.
@@ -40,9 +43,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.categories, self.continuous = dict(categories), dict(continuous)
-        n_about = sum(continuous.values()) + (sum(categories.values()) if layers else 0)
-        self.hidden, width = hidden_layers(latent + n_about, hidden, layers, dropout)
-        self.output = nn.Linear(width, n_cols)
+        n_direct = latent + sum(continuous.values())
+        self.hidden = hidden_layers(n_direct + sum(categories.values()), hidden, layers, dropout)
+        self.output = nn.Linear(n_direct + (hidden if layers else 0), n_cols)
         self.output.weight.data *= START_SCALE
         self.offsets = nn.ModuleDict({name: nn.Embedding(n, n_cols) for name, n in categories.items()})
         for offset in self.offsets.values():
@@ -51,11 +54,11 @@ class Decoder(nn.Module):
     def forward(self, batch: RowBatch, z: Float[Tensor, "*s b latent"]) -> Float[Tensor, "*s b n_cols"]:
         """One number per cell and gene, on the whole real line."""
         about = [covariate_of(batch, name).reshape(len(batch.rows), -1).to(z) for name in self.continuous]
+        inputs = direct = _beside(z, about)
         if len(self.hidden):
-            about += [F.one_hot(self.code(batch, name), n).to(z) for name, n in self.categories.items()]
-        inputs = torch.cat([z, *(x.expand(*z.shape[:-1], -1) for x in about)], -1) if about else z
-        flat = self.output(self.hidden(inputs.flatten(0, -2)))
-        out: Tensor = flat.unflatten(0, z.shape[:-1])
+            codes = [F.one_hot(self.code(batch, name), n).to(z) for name, n in self.categories.items()]
+            inputs = torch.cat([self.hidden(_beside(direct, codes)), direct], -1)
+        out: Tensor = self.output(inputs)
         for name, offset in self.offsets.items():
             out = out + offset(self.code(batch, name))
         return out
@@ -75,16 +78,21 @@ class Decoder(nn.Module):
         return code.long()
 
 
-def hidden_layers(width: int, hidden: int, layers: int, dropout: float) -> tuple[nn.Sequential, int]:
-    """Linear, layer normalisation, ReLU, dropout, so many times; and the width of what comes out.
+def hidden_layers(width: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
+    """Linear, layer normalisation, ReLU, dropout, so many times.
 
     Layers are normalised and not batches: a cell's decoded row must not depend on the cells beside it.
     """
     parts: list[nn.Module] = []
     for _ in range(layers):
-        parts += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(dropout)]
+        parts += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU(), Dropout(dropout)]
         width = hidden
-    return nn.Sequential(*parts), width
+    return nn.Sequential(*parts)
+
+
+def _beside(z: Tensor, about: list[Tensor]) -> Tensor:
+    """Embeddings (..., b, latent) with more about their rows beside them, each (b, k)."""
+    return torch.cat([z, *(x.expand(*z.shape[:-1], -1) for x in about)], -1) if about else z
 
 
 def covariate_of(batch: RowBatch, name: str) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -14,26 +16,33 @@ from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 
 
-class Stored(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stored:
     """Entries of an (n, n_cols) matrix, row by row; what is not among them is zero. Particles are further rows.
 
     Attributes:
         crow: Start of each row's entries.
         col: Column of each entry.
-        flat: Place of each entry in the matrix, read row by row; each once.
         value: Value of each entry, in float64: entries are few, and their terms cancel.
+        n_cols: Columns of the matrix.
     """
 
     crow: Int[Tensor, " n_plus_1"]
     col: Int[Tensor, " e"]
-    flat: Int[Tensor, " e"]
     value: Float[Tensor, " e"]
+    n_cols: int
+
+    @cached_property
+    def flat(self) -> Int[Tensor, " e"]:
+        """Place of each entry in the matrix, read row by row; each once."""
+        start = torch.arange(0, (len(self.crow) - 1) * self.n_cols, self.n_cols, device=self.col.device)
+        return self.col + self.spread(start)
 
     def row_sums(self, x: Float[Tensor, " e"]) -> Float[Tensor, " n"]:
         """Sum of each row's entries; 0 for a row without any."""
         return torch.segment_reduce(x, "sum", offsets=self.crow, axis=0, initial=0.0)
 
-    def spread(self, x: Float[Tensor, " n"]) -> Float[Tensor, " e"]:
+    def spread(self, x: Shaped[Tensor, " n"]) -> Shaped[Tensor, " e"]:
         """`x` of each entry's row."""
         return torch.repeat_interleave(x, self.crow.diff(), output_size=len(self.col))
 
@@ -83,21 +92,17 @@ def _broadcast(a: Sequence[int], b: Sequence[int]) -> bool:
 
 def _of_batch(batch: RowBatch, value: Float[Tensor, " e"], particles: int) -> Stored:
     """The batch's entries once per particle, whose rows come one after the other."""
-    e, n_cells = len(batch.col), len(batch.rows) * batch.n_cols
-    flat = torch.add(batch.col, batch.row, alpha=batch.n_cols)
     if particles == 1:
-        return Stored(batch.crow, batch.col, flat, value.double())
-    step = torch.arange(particles, device=flat.device)[:, None]
-    crow = torch.cat([(batch.crow[:-1] + e * step).flatten(), batch.crow[-1:] * particles])
-    return Stored(
-        crow, batch.col.repeat(particles), (flat + n_cells * step).flatten(), value.double().repeat(particles)
-    )
+        return Stored(batch.crow, batch.col, value.double(), batch.n_cols)
+    starts = len(batch.col) * torch.arange(particles, device=batch.col.device)[:, None]
+    crow = torch.cat([(batch.crow[:-1] + starts).flatten(), batch.crow[-1:] * particles])
+    return Stored(crow, batch.col.repeat(particles), value.double().repeat(particles), batch.n_cols)
 
 
 def _of_dense(x: Float[Tensor, "n n_cols"]) -> Stored:
     row, col = x.nonzero(as_tuple=True)
     crow = torch.cat([row.new_zeros(1), torch.bincount(row, minlength=len(x)).cumsum(0)])
-    return Stored(crow, col, torch.add(col, row, alpha=x.shape[1]), x[row, col].double())
+    return Stored(crow, col, x[row, col].double(), x.shape[1])
 
 
 class _Split(torch.autograd.Function):

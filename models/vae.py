@@ -42,6 +42,7 @@ from torch.nn import functional as F
 
 from ..data.batches import RowBatch
 from ..data.meaning import Unstored
+from .count_rows import NegativeBinomialShares
 from .decoder import Decoder
 from .likelihoods import LIKELIHOODS
 from .vae_options import (
@@ -88,7 +89,7 @@ class VAE(nn.Module):
         "betas": (0.9, 0.999),
         "warmup": 0.3,
         "final": 1e-4,
-        "weight_decay": 4.0,
+        "weight_decay": 16.0,
         "kl_warmup": 0.2,
     }
 
@@ -171,11 +172,11 @@ class VAE(nn.Module):
             return kind(batch, f, self.log_sigma.exp())
         if log_library is None:
             log_library = batch.log_totals()
+        if self.likelihood_name == "negative-binomial":
+            return NegativeBinomialShares(batch, f, log_library, self.log_theta(batch))
         log_mean = torch.log_softmax(f, -1) + log_library[..., None]
         if self.likelihood_name == "poisson":
             return kind(batch, log_mean)
-        if self.likelihood_name == "negative-binomial":
-            return kind(batch, log_mean, self.log_theta(batch))
         return kind(batch, log_mean, self.log_theta(batch), self.zero_decoder(batch, z))
 
     def log_theta(self, batch: RowBatch) -> Float[Tensor, " n_cols"] | Float[Tensor, "b n_cols"]:

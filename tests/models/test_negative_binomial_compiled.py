@@ -6,6 +6,7 @@ import pytest
 import torch
 from platewise.data import RowBatch
 from platewise.models import NegativeBinomialRows
+from platewise.models.count_rows import NegativeBinomialShares
 
 
 def rows_of_counts(n_rows: int, n_cols: int, rate: float) -> RowBatch:
@@ -85,3 +86,30 @@ def test_what_is_not_a_count_has_no_probability():
     parameters = torch.zeros(30, 4, dtype=torch.float32), torch.zeros(4)
     log_prob = NegativeBinomialRows(batch, *parameters, validate_args=False).log_prob(batch.value + 0.5)
     assert torch.equal(log_prob == -math.inf, batch.crow.diff() > 0)
+
+
+@pytest.mark.parametrize("per_entry", [False, True])
+@pytest.mark.parametrize("even", [False, True])
+def test_means_as_shares_of_sizes(per_entry, even):
+    batch = rows_of_counts(70, 13, 5.0)
+    logits, log_size = torch.randn(2, 70, 13), 3 + torch.randn(2, 70)
+    log_theta = torch.randn(2, 70, 13) if per_entry else torch.randn(13)
+    weight = torch.full((2, 70), 0.3) if even else torch.rand(2, 70)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        leaves = [x.float().to(dtype).requires_grad_() for x in (logits, log_size, log_theta)]
+        rows = NegativeBinomialShares(batch, *leaves)
+        log_prob = rows.log_prob(batch.value)
+        same = NegativeBinomialRows(batch, leaves[0].log_softmax(-1) + leaves[1][..., None], leaves[2])
+        torch.testing.assert_close(log_prob, same.log_prob(batch.value), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(rows.mean, same.mean)
+        results.append([log_prob, *torch.autograd.grad((weight.to(dtype) * log_prob).sum(), leaves)])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got.double(), want.double(), rtol=1e-5, atol=3e-5)
+
+
+def test_shares_expand_to_particles():
+    batch = rows_of_counts(6, 4, 2.0)
+    rows = NegativeBinomialShares(batch, torch.randn(6, 4), torch.randn(6), torch.zeros(4))
+    dense = batch.dense().expand(3, 6, 4)
+    torch.testing.assert_close(rows.log_prob(dense), rows.log_prob(batch.value).expand(3, 6))
