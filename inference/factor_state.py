@@ -16,6 +16,7 @@ from .bound import GrandMean, Residual, Scales
 from .entries import Entries, Matrix
 from .full_update import update_full
 from .moments import Moments, Sums
+from .principal_start import principal_directions
 from .row_update import Given, Half, table_of, update_rows
 
 NOISE_FLOOR = 1e-3  # least sigma, in standard deviations of the entries
@@ -67,10 +68,15 @@ class FactorState:
     def calm(self) -> None:
         """A quiet start from draws of the prior: small factors, no biases, and all of the entries' spread to noise.
 
-        Early updates then find the strongest factors first, and do not fit the draws.
+        Early updates then find the strongest factors first, and do not fit the draws. Where every entry is observed,
+        factors of that size start along the principal directions instead.
         """
         mean = START * self.items.mean
         mean[:, -1] = 0
+        if self.matrix.full:
+            directions = principal_directions(self.matrix, mean.shape[1] - 1)
+            size = mean[:, :-1].square().mean().sqrt() * len(mean) ** 0.5
+            mean[:, : directions.shape[1]] = size * directions.to(mean)
         self.items = self.items.with_mean(mean)
         if "noise" in self.learned and self.matrix.spread > 0:
             self.scales = replace(self.scales, noise=self.matrix.spread**2)
