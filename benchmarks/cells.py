@@ -132,13 +132,13 @@ def show_times(runs: dict[Run, list[CellScores]]) -> None:
     if not ends:
         return
     target, rows = median(ends), []
-    for (name, epochs), each in runs.items():
+    for (name, _), each in runs.items():
         if any(scores.curve for scores in each):
             times = [seconds_to(scores.curve, target) for scores in each if scores.curve]
             reached = [seconds for seconds in times if seconds is not None]
             middle = cell(median(reached) if reached else None, ".1f")
-            whole = cell(summary(each).seconds, ".1f")
-            rows.append([TITLES[name], str(epochs), middle, f"{len(reached)} of {len(times)}", whole])
+            epochs, whole = cell(summary(each).epochs, ".0f"), cell(summary(each).seconds, ".1f")
+            rows.append([TITLES[name], epochs, middle, f"{len(reached)} of {len(times)}", whole])
     headings = ["method", "epochs", f"seconds to -ELBO {target:.1f}", "seeds that reach it", "seconds in all"]
     show("time to scvi-tools' held-out -ELBO at its end", headings, rows)
     show_markdown(headings, rows)

@@ -20,7 +20,7 @@ OPTIONS = {
 }
 ALGORITHMS = tuple(OPTIONS)
 OF_WHOLE_ROWS: dict[str, dict[str, Any]] = {  # all entries of a row make a bound that factors move little
-    "coordinate-ascent": {"sweeps": 300, "tolerance": 1e-6},
+    "coordinate-ascent": {"sweeps": 300, "tolerance": 1e-7},
 }
 STREAMING = ("natural-gradient", "svi")  # these read DATA a batch at a time, from disk if they are to
 RESUMABLE = ("coordinate-ascent", "svi")

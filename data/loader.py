@@ -50,7 +50,10 @@ class MemoryRows:
 
     def __init__(self, matrix: Any) -> None:
         require_csr(matrix)
-        self._matrix, self.shape, self.nnz = matrix, matrix.shape, matrix.nnz
+        # index arrays of two types, as files often have them, would be copied whole for each batch
+        parts = (matrix.data, matrix.indices, matrix.indptr)
+        self._matrix = sp.csr_matrix(parts, matrix.shape, copy=False)
+        self.shape, self.nnz = matrix.shape, matrix.nnz
 
     def take(self, rows: np.ndarray) -> sp.csr_matrix:
         """The given rows, in the given order."""

@@ -86,9 +86,11 @@ def test_a_look_is_some_random_rows():
     assert len(loader.look(1000).rows) == 50
 
 
-def test_a_batch_takes_memory_of_its_own_size():
-    """Ten rows of a matrix of 40,000 cost kilobytes, from memory as from disk."""
+@pytest.mark.parametrize("pointers", [np.int32, np.int64])
+def test_a_batch_takes_memory_of_its_own_size(pointers):
+    """Ten rows of a matrix of 40,000 cost kilobytes, from memory as from disk, whatever the type of its pointers."""
     matrix = sp.random(40_000, 50, density=0.02, format="csr", random_state=0, dtype=np.float32)
+    matrix.indptr = matrix.indptr.astype(pointers)
     loader = RowLoader(MemoryRows(matrix), 10)
     tracemalloc.start()
     loader.batch(np.arange(10))
