@@ -22,7 +22,7 @@ def dropout(x: Float[Tensor, "..."], rate: float, training: bool) -> Float[Tenso
         return x
     if x.device.type != "cpu":
         return F.dropout(x, rate)
-    n_left_out = round(rate * STEPS)
+    n_left_out = min(round(rate * STEPS), STEPS - 1)
     drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     kept = drawn[: x.numel()].view(x.shape) >= n_left_out - STEPS // 2
     return x * kept.to(x.dtype).mul_(STEPS / (STEPS - n_left_out))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
 
@@ -40,19 +41,27 @@ def ranges(n: int, step: int) -> list[Range]:
 def in_parallel(work: Callable[[Range], T], over: Iterable[Range]) -> list[T]:
     """Results of `work`, which must let go of the interpreter's lock, in the order of the ranges.
 
-    The calling thread works too: torch's own threads, which wait for more by spinning, may hold the other cores.
+    The calling thread works too: torch's own threads, which wait for more by spinning, may hold the other cores. After
+    an error no further range is begun. `work` may not call this in turn: it would wait for itself.
     """
     todo = list(over)
     results: list[Any] = [None] * len(todo)
     turns = iter(range(len(todo)))  # shared: `next` is atomic
 
     def take() -> None:
-        for k in turns:
-            results[k] = work(todo[k])
+        try:
+            for k in turns:
+                results[k] = work(todo[k])
+        except BaseException:
+            deque(turns, maxlen=0)  # none is left for the others
+            raise
 
     n_others = min(torch.get_num_threads(), len(todo)) - 1
     others = [_pool(n_others, os.getpid()).submit(take) for _ in range(n_others)]
-    take()
+    try:
+        take()
+    finally:
+        wait(others)
     for other in others:
         other.result()
     return results

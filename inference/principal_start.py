@@ -30,17 +30,17 @@ def principal_directions(matrix: Matrix, rank: int) -> Float[Tensor, "n_cols k"]
     Returns:
         The vectors in float64, of unit length. Random numbers are torch's.
     """
-    n_rows, n_cols = matrix.rows.n_rows, matrix.rows.n_cols
+    n_rows, n_cols, unit = matrix.rows.n_rows, matrix.rows.n_cols, matrix.spread or 1.0
     of_cols = matrix.cols.total / n_rows
     of_rows = matrix.rows.total / n_cols - of_cols.mean()
 
     def forwards(q: Tensor) -> Tensor:
         product = (matrix.rows.sparse() @ q.to(matrix.rows.value.dtype)).double()
-        return product - of_cols @ q - of_rows[:, None] * q.sum(0)
+        return (product - of_cols @ q - of_rows[:, None] * q.sum(0)) / unit
 
     def backwards(p: Tensor) -> Tensor:
         product = (matrix.cols.sparse() @ p.to(matrix.cols.value.dtype)).double()
-        return product - of_cols[:, None] * p.sum(0) - of_rows @ p
+        return (product - of_cols[:, None] * p.sum(0) - of_rows @ p) / unit
 
     q = torch.randn(n_cols, min(rank + MORE, n_rows, n_cols), dtype=torch.float64, device=of_cols.device)
     for _ in range(ITERATIONS):

@@ -34,9 +34,10 @@ def compiled_log_prob(
         log_theta: Logarithms of the inverse dispersions, one per column or one per entry.
         log_size: Logarithms of the rows' sizes.
     """
-    log_theta = log_theta if log_theta.ndim > 1 else log_theta[None]
-    sizes, entries = f.new_empty(0) if log_size is None else log_size, (stored.crow, stored.col, stored.value)
-    out: Tensor = _LogProb.apply(f, sizes, log_theta, *entries)
+    log_theta = (log_theta if log_theta.ndim > 1 else log_theta[None]).to(f.dtype)
+    log_size = f.new_empty(0) if log_size is None else log_size.to(f.dtype)
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (f, log_size, log_theta))
+    out: Tensor = _LogProb.apply(f, log_size, log_theta, stored.crow, stored.col, stored.value, learning)
     return out
 
 
@@ -45,13 +46,20 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, f: Tensor, log_size: Tensor, log_theta: Tensor, crow: Tensor, col: Tensor, value: Tensor
+        ctx: Any,
+        f: Tensor,
+        log_size: Tensor,
+        log_theta: Tensor,
+        crow: Tensor,
+        col: Tensor,
+        value: Tensor,
+        learning: bool,
     ) -> Tensor:
         from . import negative_binomial_kernel as kernel  # compiles: not before it is needed
 
         f, log_size, log_theta = f.contiguous(), log_size.contiguous(), log_theta.contiguous()
         out, slopes = f.new_empty(len(f)), f.new_empty(len(col), 2)
-        gradients = _room_for_gradients(f, log_size, log_theta, any(ctx.needs_input_grad))
+        gradients = _room_for_gradients(f, log_size, log_theta, learning)
         _run(kernel.log_prob, (crow, col, value, f, log_size, log_theta, out, slopes), gradients)
         ctx.save_for_backward(crow, col, f, log_size, log_theta, slopes)
         ctx.gradients = gradients
@@ -68,7 +76,7 @@ class _LogProb(torch.autograd.Function):
         else:
             by_f, by_size, by_theta = found = _room_for_gradients(f, log_size, log_theta, True)
             _run(kernel.gradients, (crow, col, f, log_size, log_theta, slopes, grad.contiguous()), found)
-        return by_f, by_size, by_theta if len(log_theta) > 1 else by_theta.sum(0, keepdim=True), None, None, None
+        return by_f, by_size, by_theta if len(log_theta) > 1 else by_theta.sum(0, keepdim=True), None, None, None, None
 
 
 def _room_for_gradients(f: Tensor, log_size: Tensor, log_theta: Tensor, needed: bool) -> tuple[Tensor, Tensor, Tensor]:

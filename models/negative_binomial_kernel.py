@@ -24,6 +24,7 @@ from ..data.compiled import Array, compiled
 from .vector_math import LARGEST, exp, log1p
 
 SHORT = 12
+MOST = 1e37  # of odds u in float32
 LOG_FACTORIAL = math.lgamma(SHORT + 1)
 STIRLING = (1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 DIGAMMA = (-1 / 132, 1 / 240, -1 / 252, 1 / 120, -1 / 12)
@@ -70,10 +71,9 @@ def log_prob(
         prior, entries = log_theta[i if len(log_theta) > 1 else 0], slice(crow[i], crow[i + 1])
         shift = _means(f, log_size, i, room, bits)
         _odds(prior, col[entries], i == first or len(log_theta) > 1, room, bits)
-        theta, s, t = room[0], room[1], room[4]
-        zeros = np.float32(0)
+        theta, t, zeros = room[0], room[4], np.float32(0)
         for j in range(n_cols):
-            zeros += theta[j] * max(t[j], s[j])
+            zeros += theta[j] * t[j]
         at_entries = col[entries], value[entries], slopes[entries]
         out[i] = _entries(f[i], shift, prior, *at_entries, wide_room, wide_bits) - zeros
         if len(by_f):
@@ -98,7 +98,7 @@ def _means(f: Array, log_size: Array, i: int, room: Array, bits: Array) -> float
     for j in range(n_cols):
         total += mean[j]
     shift = np.float32(log_size[i] - np.log(total))
-    factor = np.exp(shift)
+    factor = np.exp(min(shift, np.float32(LARGEST)))
     for j in range(n_cols):
         s[j] += shift
         mean[j] *= factor
@@ -116,10 +116,12 @@ def _odds(log_theta: Array, col: Array, fresh: bool, room: Array, bits: Array) -
         exp(log_theta, bits, theta)
     for j in range(len(theta)):
         s[j] -= log_theta[j]
-        u[j] = mean[j] / theta[j]
+        u[j] = min(mean[j] / theta[j], np.float32(MOST))
     for j in col:
         s[j], u[j] = np.float32(-LARGEST), np.float32(0)
     log1p(u, bits, t)
+    for j in range(len(theta)):
+        t[j] = max(s[j], t[j])  # in this order it keeps NaN; and t is s where u was cut off
 
 
 @compiled
@@ -139,7 +141,7 @@ def _entries(
     coefficient = log_theta_
     _short_products(value, theta, coefficient, slope)
     for k in range(n):
-        x, softplus = value[k], max(t[k], s[k])
+        x, softplus = value[k], max(s[k], t[k])
         beyond, slope_beyond = _beyond(x, theta[k])
         total += beyond + x * s[k] - (x + theta[k]) * softplus
         by_s = (x - theta[k] * u[k]) / (1 + u[k])
@@ -171,7 +173,7 @@ def _short_products(value: Array, theta: Array, product: Array, slope: Array) ->
 @compiled
 def _beyond(x: float, theta: float) -> tuple[float, float]:
     """What c and c' have beside that product; c is minus infinity for what is no count."""
-    if x != np.floor(x):
+    if x < 0 or x != np.floor(x):
         return -np.inf, 0.0
     if x <= SHORT:
         return 0.0, 0.0

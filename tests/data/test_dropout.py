@@ -26,6 +26,7 @@ def test_nothing_is_left_out_of_an_empty_tensor_at_rate_0_or_out_of_training():
     assert torch.equal(layer.eval()(x), x)
     assert torch.equal(dropout(x, 0.0, training=True), x)
     assert dropout(torch.empty(0, 3), 0.5, training=True).shape == (0, 3)
+    assert dropout(x, 0.9999999, training=True).isfinite().all()
 
 
 def test_the_same_seed_leaves_out_the_same():

@@ -30,6 +30,12 @@ def test_directions_are_those_of_the_singular_value_decomposition(shape):
     np.testing.assert_allclose(np.abs(wanted @ found), np.eye(found.shape[1]), atol=1e-6)
 
 
+def test_values_near_the_ends_of_float32():
+    dense = 1e20 * a_matrix(30, 12).astype(np.float32)
+    found = principal_directions(matrix_of(MemoryRows(sp.csr_matrix(dense)), True, "cpu", torch.float32), 3)
+    torch.testing.assert_close(found.mT @ found, torch.eye(3, dtype=torch.float64))
+
+
 def test_fewer_directions_than_asked_for():
     matrix = matrix_of(MemoryRows(sp.csr_matrix(a_matrix(2, 25))), True, "cpu", torch.float32)
     assert principal_directions(matrix, 5).shape == (25, 2)

@@ -69,23 +69,38 @@ def test_the_answer_does_not_depend_on_the_number_of_threads():
 
 
 def test_means_that_are_not_numbers_or_out_of_range():
-    batch = rows_of_counts(6, 4, 1.0)
-    log_mean = torch.zeros(6, 4)
-    log_mean[2, 1], log_mean[3, 2], log_mean[4, 0] = torch.nan, 200.0, -200.0
+    crow, col = torch.tensor([0, 1, 2, 3, 4, 4, 5]), torch.tensor([0, 1, 2, 3, 1])
+    batch = RowBatch(torch.arange(6), crow, col, torch.ones(5), 6, 5)
+    log_mean = torch.zeros(6, 5)
+    log_mean[2, 1], log_mean[3, 2], log_mean[4, 0], log_mean[5, 1] = torch.nan, 200.0, -200.0, torch.nan
     rows = [
-        NegativeBinomialRows(batch, log_mean.to(d), torch.zeros(4, dtype=d), validate_args=False)
+        NegativeBinomialRows(batch, log_mean.to(d), torch.zeros(5, dtype=d), validate_args=False)
         for d in (torch.float32, torch.float64)
     ]
     got, want = (r.log_prob(batch.value) for r in rows)
-    assert got.isnan().tolist() == [False, False, True, False, False, False]
+    assert got.isnan().tolist() == [False, False, True, False, False, True]
     torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_gradients_at_the_ends_of_float32():
+    batch = rows_of_counts(40, 6, 2.0)
+    both(batch, torch.full((40, 6), 85.0), torch.full((6,), -9.0), torch.full((40,), 1e-30))
+
+
+def test_parameters_of_two_precisions():
+    batch = rows_of_counts(40, 6, 2.0)
+    log_mean, log_theta = torch.randn(40, 6, dtype=torch.float32), torch.randn(6).float()
+    same = NegativeBinomialRows(batch, log_mean, log_theta).log_prob(batch.value)
+    mixed = NegativeBinomialRows(batch, log_mean, log_theta.double()).log_prob(batch.value)
+    torch.testing.assert_close(mixed, same)
 
 
 def test_what_is_not_a_count_has_no_probability():
     batch = rows_of_counts(30, 4, 1.0)
     parameters = torch.zeros(30, 4, dtype=torch.float32), torch.zeros(4)
-    log_prob = NegativeBinomialRows(batch, *parameters, validate_args=False).log_prob(batch.value + 0.5)
-    assert torch.equal(log_prob == -math.inf, batch.crow.diff() > 0)
+    rows = NegativeBinomialRows(batch, *parameters, validate_args=False)
+    for no_count in (batch.value + 0.5, -batch.value - 1):
+        assert torch.equal(rows.log_prob(no_count) == -math.inf, batch.crow.diff() > 0)
 
 
 @pytest.mark.parametrize("per_entry", [False, True])
