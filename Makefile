@@ -41,4 +41,5 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/cells.py --final
 
 clean:
-	rm -rf $(VENV) .typing build dist *.egg-info
+	rm -rf $(VENV) .typing build dist *.egg-info .pytest_cache
+	find data models inference -name '*.nb[ic]' -delete
