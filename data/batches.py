@@ -16,7 +16,7 @@ from pyro.poutine.runtime import _PYRO_STACK, Message
 from torch import Tensor
 
 from .errors import PlatewiseError
-from .sparse import SparseRows
+from .sparse import SparseRows, spread_by_row, sum_by_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,7 @@ class RowBatch:
     @cached_property
     def row(self) -> Int[Tensor, " e"]:
         """Local row (position in `rows`) of each entry."""
-        local = torch.arange(len(self.rows), device=self.rows.device)
-        return torch.repeat_interleave(local, self.crow.diff(), output_size=len(self.col))
+        return spread_by_row(torch.arange(len(self.rows), device=self.rows.device), self.crow, len(self.col))
 
     @cached_property
     def cols(self) -> Int[Tensor, " n_cols"]:
@@ -102,7 +101,7 @@ class RowBatch:
 
     @cached_property
     def _totals(self) -> Float[Tensor, " b"]:
-        return torch.segment_reduce(self.value, "sum", offsets=self.crow, axis=0, initial=0.0)
+        return sum_by_row(self.value, self.crow)
 
     def log_totals(self) -> Float[Tensor, " b"]:
         """Logarithm of each row's sum, of counts; 0 for a row without any."""
@@ -110,7 +109,7 @@ class RowBatch:
 
     def spread(self, x: Float[Tensor, " b"]) -> Float[Tensor, " e"]:
         """`x` of each entry's row, without `row`, which takes longer to make."""
-        return torch.repeat_interleave(x, self.crow.diff(), output_size=len(self.col))
+        return spread_by_row(x, self.crow, len(self.col))
 
     def dense(self) -> Float[Tensor, "b n_cols"]:
         """The batch as a dense matrix, zero where nothing is stored."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 CHUNK_NUMBERS = 1 << 18  # looked up at once, so that they stay in a core's cache
@@ -69,6 +69,16 @@ class SparseRows:
         """`x` at `index` along `dim`, with the sparse sum as its backward pass."""
         out: Tensor = _Gather.apply(x, self, index, dim, by_row)
         return out
+
+
+def sum_by_row(x: Float[Tensor, " e"], crow: Int[Tensor, " n_plus_1"]) -> Float[Tensor, " n"]:
+    """Sum of each row's entries, which start at `crow`; 0 for a row without any."""
+    return torch.segment_reduce(x, "sum", offsets=crow, axis=0, initial=0.0)
+
+
+def spread_by_row(x: Shaped[Tensor, " n"], crow: Int[Tensor, " n_plus_1"], n_entries: int) -> Shaped[Tensor, " e"]:
+    """`x` of each entry's row, without waiting for the device to learn how many entries there are."""
+    return torch.repeat_interleave(x, crow.diff(), output_size=n_entries)
 
 
 class _Product(torch.autograd.Function):
@@ -128,7 +138,7 @@ def _transpose_on_device(sparse: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
     starts = torch.arange(sparse.shape[1] + 1, device=col.device, dtype=col.dtype)
     indptr = torch.searchsorted(col, starts, out_int32=True)
     local = torch.arange(sparse.shape[0], device=col.device, dtype=col.dtype)
-    row = torch.repeat_interleave(local, sparse.crow.diff(), output_size=len(col))
+    row = spread_by_row(local, sparse.crow, len(col))
     return indptr, row[order], order
 
 

@@ -10,6 +10,7 @@ from ..data.batches import RowBatch
 from ..data.dropout import Dropout
 from ..data.dropout import dropout as left_out
 from ..data.errors import PlatewiseError
+from ..data.sparse import sum_by_row
 
 INPUTS = ("log-normalised", "log1p", "raw")  # log(1 + SIZE x / total of the row), log(1 + x), x itself
 SIZE = 1000.0  # what rows are normalised to: near the totals of shallow cells, so that one count is about 1
@@ -64,8 +65,7 @@ class Encoder(nn.Module):
 
 def totals_of(batch: RowBatch) -> Float[Tensor, " b"]:
     """Sum of each row's entries that are above 0; a row without any counts as nearly empty."""
-    above = batch.value.clamp_min(0)
-    return torch.segment_reduce(above, "sum", offsets=batch.crow, axis=0, initial=0.0).clamp_min(1e-6)
+    return sum_by_row(batch.value.clamp_min(0), batch.crow).clamp_min(1e-6)
 
 
 def _block(hidden: int, dropout: float) -> nn.Sequential:

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
+from ..data.sparse import spread_by_row, sum_by_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +41,11 @@ class Stored:
 
     def row_sums(self, x: Float[Tensor, " e"]) -> Float[Tensor, " n"]:
         """Sum of each row's entries; 0 for a row without any."""
-        return torch.segment_reduce(x, "sum", offsets=self.crow, axis=0, initial=0.0)
+        return sum_by_row(x, self.crow)
 
     def spread(self, x: Shaped[Tensor, " n"]) -> Shaped[Tensor, " e"]:
         """`x` of each entry's row."""
-        return torch.repeat_interleave(x, self.crow.diff(), output_size=len(self.col))
+        return spread_by_row(x, self.crow, len(self.col))
 
     def split(self, x: Tensor, fill: float) -> tuple[Float[Tensor, " e"], Tensor]:
         """`x` at the entries in float64, and `x` for everything else: of shape (n, n_cols) with `fill` at the entries.
