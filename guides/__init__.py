@@ -3,7 +3,13 @@
 from .amortized import AmortizedGuide, AmortizedNormal
 from .amortized_flow import AmortizedFlow
 from .amortized_full import AmortizedFullNormal
+from .auto import AutoGuide
+from .flow import Flow
+from .full_normal import FullNormal
+from .joint import JointGuide
+from .low_rank_normal import LowRankNormal
 from .mean_field_normal import MeanFieldNormal
+from .mixture_of_normals import MixtureOfNormals
 from .normal import NormalGuide
 from .row_block_normal import RowBlockNormal
 
@@ -12,7 +18,13 @@ __all__ = [
     "AmortizedFullNormal",
     "AmortizedGuide",
     "AmortizedNormal",
+    "AutoGuide",
+    "Flow",
+    "FullNormal",
+    "JointGuide",
+    "LowRankNormal",
     "MeanFieldNormal",
+    "MixtureOfNormals",
     "NormalGuide",
     "RowBlockNormal",
 ]

@@ -24,11 +24,12 @@ import torch
 from jaxtyping import Float
 from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform, constraints
+from torch.distributions import Distribution
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from .amortized import AmortizedGuide, RowSite, loc_and_scale
+from .autoregressive_map import AutoregressiveMap
 
 START_SCALE = 0.01  # of the maps' output weights, of what torch starts them at
 
@@ -85,47 +86,6 @@ class AmortizedFlow(AmortizedGuide):
         order = torch.arange(site.d)
         orders = [order if k % 2 else order.flip(0) for k in range(self.n_maps)] if site.d > 1 else []
         return [_network(order, self.context, self.units) for order in orders]
-
-
-class AutoregressiveMap(Transform):
-    """y = exp(a(x)) x + b(x), where a_k and b_k read the components before the k-th, and a context of each row.
-
-    Args:
-        network: Autoregressive network that says b and, unbounded, a.
-        context: Context of each row, (b, c); values may have particles, (..., b, d).
-    """
-
-    domain = constraints.real_vector
-    codomain = constraints.real_vector
-    bijective = True
-
-    def __init__(self, network: ConditionalAutoRegressiveNN, context: Float[Tensor, "*b c"]) -> None:
-        super().__init__(cache_size=1)  # the density of its own draws needs no inverse
-        self.network, self.context = network, context
-        self._scored: tuple[Tensor, Tensor] | None = None  # the last x, and a(x)
-
-    def _shift_and_log_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = self.network(x, self.context)
-        return shift, raw.tanh()
-
-    def _call(self, x: Tensor) -> Tensor:
-        shift, log_scale = self._shift_and_log_scale(x)
-        self._scored = x, log_scale
-        return log_scale.exp() * x + shift
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        """One component at a time: with those before it right, the next pass gets it right."""
-        x = torch.zeros_like(y)
-        for k in self.network.permutation.tolist():
-            shift, log_scale = self._shift_and_log_scale(x)
-            x = x.index_copy(-1, torch.tensor([k], device=y.device), ((y - shift) * (-log_scale).exp())[..., [k]])
-        return x
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sum of the logarithms of scales, (..., b)."""
-        if self._scored is None or self._scored[0] is not x:
-            self._scored = x, self._shift_and_log_scale(x)[1]
-        return self._scored[1].sum(-1)
 
 
 def _network(order: Tensor, context: int, units: int) -> ConditionalAutoRegressiveNN:

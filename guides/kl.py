@@ -1,4 +1,4 @@
-"""Divergences that torch lacks: of normal blocks, plain or reshaped, from independent normals.
+"""Divergences that torch lacks: of normal blocks, full or of low rank, plain or reshaped, from independent normals.
 
 Without it the KL term of a row-block guide would be estimated by Monte Carlo, silently. Importing this module
 registers it.
@@ -6,10 +6,13 @@ registers it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import (
     Independent,
+    LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
     ReshapeTransform,
@@ -39,6 +42,17 @@ def kl_block_normal(q: MultivariateNormal, p: Independent) -> Tensor:
     squares = (variance + (q.loc - prior.loc).square()) / prior.variance
     log_ratio = prior.scale.log() - q.scale_tril.diagonal(dim1=-2, dim2=-1).log()
     return (0.5 * (squares - 1) + log_ratio).sum(-1)
+
+
+@register_kl(LowRankMultivariateNormal, Independent)
+def kl_low_rank_normal(q: LowRankMultivariateNormal, p: Independent) -> Tensor:
+    """D[q || p] for q = Normal(m, W W' + diag s^2) and p independent normals: cross-entropy less entropy."""
+    if not isinstance(p.base_dist, Normal) or p.event_shape != q.event_shape:
+        raise NotImplementedError
+    prior = p.base_dist
+    squares = (q.variance + (q.loc - prior.loc).square()) / prior.variance
+    cross: Tensor = (0.5 * squares + prior.scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+    return cross - q.entropy()
 
 
 @register_kl(TransformedDistribution, Independent)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Any, cast
 
 import pyro
@@ -20,8 +19,9 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from ..data.sites import Plate, latent_sites, plate_of
+from ..data.sites import latent_sites, plate_of
 from . import kl as kl  # registers the divergence of a block from its prior
+from .plates import OpenPlates
 from .prior_means import PriorMeans
 from .row_table import SiteTable, Start
 
@@ -143,15 +143,14 @@ class NormalGuide(nn.Module, ABC):
 
     def forward(self, batch: RowBatch) -> dict[str, Tensor]:
         """Sample every site, each in the plates that it has in the model."""
-        plates: dict[str, pyro.plate] = {}
+        return self.sample_in(OpenPlates(batch))
+
+    def sample_in(self, plates: OpenPlates) -> dict[str, Tensor]:
+        """The same in plates that another guide may have opened on the batch."""
         values = {}
         for table in self._tables():
-            with ExitStack() as stack:
-                for frame in table.frames:
-                    if frame[0] not in plates:  # a plate is a site too: made once
-                        plates[frame[0]] = _plate(table.plate, frame, batch)
-                    stack.enter_context(plates[frame[0]])
-                values[table.name] = pyro.sample(table.name, self._distribution(table, batch))
+            with plates.around(table):
+                values[table.name] = pyro.sample(table.name, self._distribution(table, plates.batch))
         return values
 
     def _recomputed(self, table: SiteTable, batch: RowBatch) -> Tensor:
@@ -238,10 +237,3 @@ def _module_name(site: str) -> str:
     """A site's name as a module may have it: without dots, and not that of one of `ModuleDict`'s methods."""
     name = site.replace(".", "/")
     return f"{name}/" if hasattr(nn.ModuleDict, name) else name
-
-
-def _plate(kind: Plate, frame: tuple[str, int, int], batch: RowBatch) -> pyro.plate:
-    name, size, dim = frame
-    if kind == "rows":
-        return batch.row_plate(name)
-    return batch.col_plate(name) if kind == "cols" and dim == -1 else pyro.plate(name, size, dim=dim)

@@ -22,16 +22,13 @@ class RowBlockNormal(NormalGuide):
 
     def width(self, d: int) -> int:
         """Numbers that describe a block: d locations, d logarithms of scales, d (d - 1) / 2 below the diagonal."""
-        return d + d * (d + 1) // 2
+        return cholesky_width(d)
 
     def block(
         self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Multivariate normals over vectors (..., d), with Cholesky factor L = diag(scale) (I + lower triangle)."""
-        d = loc.shape[-1]
-        scale = INITIAL_SCALE * unit * raw[..., d : 2 * d].exp()
-        lower = _unit_lower(raw[..., 2 * d :], d)
-        return dist.MultivariateNormal(loc + unit * raw[..., :d], scale_tril=scale[..., None] * lower)
+        return cholesky_normals(raw, loc, unit)
 
     def raw_of(
         self,
@@ -47,6 +44,21 @@ class RowBlockNormal(NormalGuide):
         below = cholesky[:, row, col] / scale[:, row]
         raw = torch.cat([(mean - loc) / unit, (scale / (INITIAL_SCALE * unit)).log(), below], -1)
         return raw.masked_fill(failed[:, None] != 0, torch.nan)
+
+
+def cholesky_width(d: int) -> int:
+    """Numbers that describe a multivariate normal of `d` dimensions."""
+    return d + d * (d + 1) // 2
+
+
+def cholesky_normals(
+    raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
+) -> Distribution:
+    """Multivariate normals from d locations, d logarithms of scales, and what is below the diagonal."""
+    d = loc.shape[-1]
+    scale = INITIAL_SCALE * unit * raw[..., d : 2 * d].exp()
+    lower = _unit_lower(raw[..., 2 * d :], d)
+    return dist.MultivariateNormal(loc + unit * raw[..., :d], scale_tril=scale[..., None] * lower)
 
 
 def _unit_lower(below: Float[Tensor, "*n k"], d: int) -> Float[Tensor, "*n d d"]:

@@ -94,7 +94,7 @@ class SiteTable(nn.Module):
         base = self.support
         while isinstance(base, constraints.independent):
             base = base.base_constraint
-        return base is constraints.real
+        return isinstance(base, type(constraints.real))  # not `is`: a copy of a guide has a copy of it
 
     def shaped(self, base: Distribution) -> Distribution:
         """The distribution of the site, from that of its elements as vectors on the real line."""
@@ -122,15 +122,15 @@ class SiteTable(nn.Module):
             )
 
     def _refuse_unfit(self) -> None:
+        if self.plate == "entries":
+            raise PlatewiseError(
+                f"Expected latent sites of rows, columns or the whole, got {self.name!r} in the plate of entries. Pass "
+                "obs=batch.value if it is the data; else sum it out in the model, or write a guide for it."
+            )
         if self.support.is_discrete:
             raise PlatewiseError(
                 f"Expected continuous latent sites, got {self.name!r} with support {self.support}. Sum it out in the "
                 "model, or write a guide for it."
-            )
-        if self.plate == "entries":
-            raise PlatewiseError(
-                f"Expected latent sites of rows, columns or the whole, got {self.name!r} in the plate of entries. Sum "
-                "it out in the model, or write a guide for it."
             )
         if self.plate == "rows" and len(self.frames) > 1:
             names = ", ".join(frame[0] for frame in self.frames)

@@ -8,12 +8,14 @@ Divergences are in closed form where one is registered, and otherwise log q - lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import pyro
+import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ from torch.distributions import Distribution, kl_divergence
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from ..data.sites import latent_sites, observed_sites
-from .protocols import has_closed_form
+from .contract import check_particles
+from .protocols import Stratifies, has_closed_form
 
 Likelihood = Literal["auto", "closed-form", "sampled"]
 
@@ -48,14 +51,22 @@ class SampledELBO(nn.Module):
 
     def terms(self, batch: RowBatch) -> tuple[Tensor, Tensor]:
         """Expected log-likelihood and divergence of the latents: the bound is the first less the second."""
-        with self._particle_plate(batch):
-            q = poutine.trace(self.guide).get_trace(batch)
+        if not isinstance(self.guide, Stratifies):
+            return self._terms(self.guide, batch)
+        weights, programs = zip(*self.guide.strata(), strict=True)
+        data, kl = zip(*(self._terms(program, batch) for program in programs), strict=True)
+        return torch.stack(weights) @ torch.stack(data), torch.stack(weights) @ torch.stack(kl)
+
+    def _terms(self, guide: Callable[[RowBatch], Any], batch: RowBatch) -> tuple[Tensor, Tensor]:
+        with self.particle_plate(batch):
+            q = poutine.trace(guide).get_trace(batch)
             p = poutine.trace(poutine.replay(self.model, q)).get_trace(batch)
         zero = batch.value.new_zeros(())
         data = sum((_log_prob(site) for site in observed_sites(p).values()), start=zero)
         return data / self.particles, sum(_divergences(q, p), start=zero) / self.particles
 
-    def _particle_plate(self, batch: RowBatch) -> AbstractContextManager[Any]:
+    def particle_plate(self, batch: RowBatch) -> AbstractContextManager[Any]:
+        """The plate of draws, left of all others; nothing where there is one."""
         if self.particles == 1:
             return nullcontext()
         nesting = self.find_nesting(batch) if self._nesting is None else self._nesting
@@ -119,12 +130,15 @@ def elbo_of(
     sampled = SampledELBO(model, guide, particles)
     if particles > 1:
         sampled.find_nesting(batch)  # now: it draws, and a fit that goes on restores the generators after this
+        check_particles(model, guide, batch, sampled.particle_plate(batch))
     return sampled
 
 
 def divergence(q: Distribution, prior_site: Mapping[str, Any], value: Tensor) -> Tensor:
     """D[q || prior] summed over a site's elements, scaled as the model's site is."""
     try:
+        if isinstance(q, Delta):  # part of a joint: Pyro's closed form forgets the density of the change of variables
+            raise NotImplementedError
         kl = kl_divergence(q, prior_site["fn"])
     except NotImplementedError:
         kl = q.log_prob(value) - prior_site["fn"].log_prob(value)
@@ -143,7 +157,7 @@ def _divergences(q: Trace, p: Trace) -> Iterator[Tensor]:
 
     The closed form holds if no latent that a site's prior depends on is drawn after the site in the guide.
     """
-    same_order = list(latent_sites(q)) == list(latent_sites(p))
+    same_order = [name for name in latent_sites(q) if name in p.nodes] == list(latent_sites(p))
     for name, site in latent_sites(q).items():
         if not site["fn"].has_rsample:
             raise PlatewiseError(

@@ -81,6 +81,9 @@ def merge_rows(grad: Tensor) -> tuple[Int[Tensor, " k"], Float[Tensor, "k width"
 class PairedAdam:
     """Dense Adam and `RowAdam` as one.
 
+    The learning rate is in prior standard deviations. Weights of networks know no such unit: a module with an attribute
+    `step_scale` has its parameters step by that times the rate.
+
     Args:
         module: Whose parameters to train; those of `nn.Embedding(sparse=True)` go to the row-wise part.
         betas: Decay rates of the dense part.
@@ -104,7 +107,7 @@ class PairedAdam:
         self.rows = [p for p in named.values() if id(p) in tables]
         self.parts: list[torch.optim.Optimizer] = []
         if self.dense:
-            groups = _by_decay(self.dense, weight_decay)
+            groups = _groups(self.dense, weight_decay, _step_scales(module))
             self.parts.append(torch.optim.Adam(groups, lr=0.0, betas=betas, eps=1e-15, fused=True))
         if self.rows:
             self.parts.append(RowAdam(self.rows, lr=0.0, betas=row_betas))
@@ -129,7 +132,7 @@ class PairedAdam:
         self.skipped += skip
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("step_scale", 1.0)
             self._step_part(part, skip)
         return ~skip
 
@@ -161,10 +164,18 @@ class PairedAdam:
         self.skipped = state["skipped"].clone().to(self.skipped.device)
 
 
-def _by_decay(params: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Groups of parameters: weights, which decay, and the others."""
-    kinds = ([p for p in params if p.ndim > 1], weight_decay), ([p for p in params if p.ndim <= 1], 0.0)
-    return [{"params": some, "weight_decay": decay} for some, decay in kinds if some]
+def _groups(params: list[nn.Parameter], weight_decay: float, scales: Mapping[int, float]) -> list[dict[str, Any]]:
+    """Groups of parameters: weights, which decay, apart from the others, and steps of other sizes apart."""
+    kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in params:
+        kinds.setdefault((weight_decay if p.ndim > 1 else 0.0, scales.get(id(p), 1.0)), []).append(p)
+    return [{"params": some, "weight_decay": decay, "step_scale": s} for (decay, s), some in kinds.items()]
+
+
+def _step_scales(module: nn.Module) -> dict[int, float]:
+    """Of parameters below a module with `step_scale`, that: what the learning rate is multiplied by for them."""
+    scaled: list[Any] = [m for m in module.modules() if hasattr(m, "step_scale")]
+    return {id(p): m.step_scale for m in scaled for p in m.parameters()}
 
 
 def one_cycle(fraction: float, peak: float, warmup: float, final: float) -> float:

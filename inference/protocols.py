@@ -6,7 +6,7 @@ with the same latent sites. Everything else here is optional, and opens a door.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -47,11 +47,19 @@ class SetsUp(Protocol):
 
 
 @runtime_checkable
+class Stratifies(Protocol):
+    """A guide that is a mixture: the bound is the weighted sum of those of its strata."""
+
+    def strata(self) -> list[tuple[Tensor, Callable[[RowBatch], Any]]]:
+        """Weights, and programs that draw with gradients from one component each and score by the whole mixture."""
+
+
+@runtime_checkable
 class IndependentBlocks(Protocol):
     """A guide whose sites, and the elements of each site, are independent of each other."""
 
     def posterior(self, batch: RowBatch) -> dict[str, Distribution]:
-        """The distribution of each site."""
+        """The distribution of each site; NotImplementedError where they turn out to depend on each other."""
 
 
 @runtime_checkable
@@ -66,6 +74,17 @@ class ClosedForm(Protocol):
 
     def predictive_moments(self, batch: RowBatch, q: Mapping[str, Distribution]) -> tuple[Tensor, Tensor, Tensor]:
         """Mean of each entry, variance of its expectation, and variance of the entry given that; each (e,)."""
+
+
+def has_independent_blocks(guide: Any, batch: RowBatch) -> bool:
+    """Whether a guide's sites, and the elements of each, are independent of each other."""
+    if not isinstance(guide, IndependentBlocks):
+        return False
+    try:
+        guide.posterior(batch)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def has_closed_form(model: Any, guide: Any, batch: RowBatch) -> bool:

@@ -33,7 +33,7 @@ from torch.distributions import Distribution
 
 from ..data.batches import RowBatch
 from ..data.sites import deterministic_sites
-from ..inference.protocols import IndependentBlocks
+from ..inference.protocols import has_independent_blocks
 from ..models.bilinear import Block, block_of
 from .blocks import MAX_ROWS
 from .reader import Reader
@@ -81,7 +81,7 @@ def has_factors(reader: Reader) -> bool:
     trace = poutine.trace(fitted.model).get_trace(fitted.blank_batch())
     parts = {part for pair in PARTS.values() for part in pair}
     named = {"mu", *PARTS} <= set(reader.places) and parts <= set(deterministic_sites(trace))
-    return named and isinstance(fitted.guide, IndependentBlocks)
+    return named and has_independent_blocks(fitted.guide, fitted.blank_batch())
 
 
 def canonical_frame(reader: Reader) -> Frame:
