@@ -16,6 +16,7 @@ from pyro.poutine.runtime import _PYRO_STACK, Message
 from torch import Tensor
 
 from .errors import PlatewiseError
+from .program_lines import calling_line
 from .sparse import SparseRows, spread_by_row, sum_by_row
 
 
@@ -146,10 +147,11 @@ class _EntryPlate(pyro.plate):
         self._row_scale = scale
 
     def __enter__(self) -> Any:
-        if any(isinstance(frame, _RowPlate) for frame in _PYRO_STACK):
+        outer = next((frame.name for frame in _PYRO_STACK if isinstance(frame, _RowPlate)), None)
+        if outer is not None:
             raise PlatewiseError(
-                f"Expected entries plate {self.name!r} outside any row plate, got it inside one, where its scale "
-                "would count twice. Close the row plate first, and pick rows with batch.at_rows(...)."
+                f"Expected entries plate {self.name!r} outside any row plate, got it inside {outer!r}{calling_line()}, "
+                "where its scale would count twice. Close the row plate first, and pick rows with batch.at_rows(...)."
             )
         return super().__enter__()
 

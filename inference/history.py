@@ -39,7 +39,7 @@ class History:
 
         Args:
             seconds: Time since the epoch began, or since the fit went on in the middle of it.
-            n_entries: Entries seen in that time.
+            n_entries: Entries seen in that time; 0 of a matrix without any, whose speed is then 0.
             **about: The other columns.
 
         Returns:

@@ -24,6 +24,10 @@ class Bar:
         text = f"ELBO {elbo:.4f} per entry, {entries_per_second / 1e6:.2f} M entries/s"
         self._progress.update(self._task, status=text)
 
+    def report_total(self, elbo: float) -> None:
+        """Show the bound of the last epoch (nats), where there are no entries."""
+        self._progress.update(self._task, status=f"ELBO {elbo:.4f}, no entries")
+
     def report_rows(self, elbo: float, rows_per_second: float) -> None:
         """Show the bound of the last epoch (nats per row) and the speed."""
         self._progress.update(self._task, status=f"ELBO {elbo:,.2f} per row, {rows_per_second:,.0f} rows/s")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,47 +15,140 @@ from torch import Tensor, nn
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from .contract import Program, as_module
+from .contract import Program, as_module, require_module
 from .covariates import blank_batch
 from .device import own_generators
+from .own_source import Copies, Gathered, own_source, what_went_wrong
 from .protocols import Allocates, SetsUp
 
-
-def described(module: nn.Module) -> dict[str, Any]:
-    """Class of a module and, of Platewise's own, its settings: the arguments that make one like it."""
-    own = module.function if isinstance(module, Program) else type(module)
-    config = getattr(module, "config", {}) if own.__module__.startswith("platewise.") else {}
-    return {"class": f"{own.__module__}:{own.__qualname__}", "config": config}
+Kind = Literal["model", "guide"]
+_DESCRIPTIONS = ({"class", "config"}, {"class", "config", "source"})  # keys of what `described` returns
+_MADE = "_made_by"  # attribute of a module that `make` made: what was called, and with which settings
 
 
-def rebuild(description: Mapping[str, Any], kind: Literal["model", "guide"], given: Any = None) -> nn.Module:
-    """The caller's own module, or one of Platewise's classes made with its settings.
+def make(called: Any, kind: Kind, settings: Mapping[str, Any]) -> nn.Module:
+    """A model or guide of a person's own, that remembers what made it.
+
+    Args:
+        called: A class, or for a guide any function that returns one; for a model also a plain function of the batch.
+        kind: What it is to be.
+        settings: Arguments.
+
+    Raises:
+        PlatewiseError: In one line, if it cannot be made so.
+    """
+    if kind == "model" and inspect.isroutine(called):
+        return as_module(called)
+    try:
+        module = called(**settings)
+    except PlatewiseError:
+        raise
+    except Exception as error:  # whatever a person's own code may raise
+        source = own_source(called)
+        where = source.path if source else Path(called.__module__)
+        raise PlatewiseError(
+            f"Expected the {kind} {called.__qualname__} made with {dict(settings) or 'no settings'}, got "
+            f"{what_went_wrong(error, where)}"
+        ) from error
+    require_module(kind, module)
+    module.__dict__[_MADE] = (called, dict(settings))
+    made: nn.Module = module
+    return made
+
+
+def described(module: nn.Module, sources: Gathered | None = None) -> dict[str, Any]:
+    """Class of a module and its settings: the arguments that make one like it, in words that JSON has.
+
+    Args:
+        module: The module. Its settings are those that `make` gave it, or else its attribute `config`; modules among
+            them are described likewise.
+        sources: Takes in the source of what is not Platewise's own, where there is a file of it.
+
+    Returns:
+        `class` and `config`, and of a person's own also `source`, the name of the copy. `config` is None where the
+        settings are none that JSON has.
+    """
+    own, config = _made_by(module)
+    settings = {name: described(x, sources) if isinstance(x, nn.Module) else x for name, x in config.items()}
+    if own.__module__.startswith("platewise."):
+        return {"class": f"{own.__module__}:{own.__qualname__}", "config": settings}
+    source = own_source(own) if sources is not None else None
+    if sources is None or source is None:
+        return {"class": f"{own.__module__}:{own.__qualname__}", "config": {}}
+    name = f"{source.path.stem}:{own.__qualname__}"
+    return {"class": name, "config": settings if _fits_json(settings) else None, "source": sources.add(source)}
+
+
+def _made_by(module: nn.Module) -> tuple[Any, dict[str, Any]]:
+    """What was called to make a module, as far as is known, and the settings it was called with."""
+    if isinstance(module, Program):
+        return module.function, {}
+    config = getattr(module, "config", {})
+    made: tuple[Any, dict[str, Any]] = (type(module), config if isinstance(config, dict) else {})
+    return getattr(module, _MADE, made)
+
+
+def _fits_json(settings: dict[str, Any]) -> bool:
+    try:
+        return bool(json.dumps(settings))
+    except (TypeError, ValueError):
+        return False
+
+
+def rebuild(description: Mapping[str, Any], kind: Kind, given: Any = None, copies: Copies | None = None) -> nn.Module:
+    """The caller's own module, or one made again: of Platewise's classes, or from a copy of its source.
 
     Args:
         description: What `described` said.
         kind: What it is to be.
         given: The module itself, or a model's plain function, where the caller has it.
+        copies: Copies of source in the run directory.
 
     Raises:
-        PlatewiseError: If it is not one of Platewise's own and not given, or this version lacks it.
+        PlatewiseError: If it is not one of Platewise's own and neither given nor trusted, or this version lacks it.
     """
     if given is not None:
         module: nn.Module = as_module(given) if kind == "model" else given
         return module
     where, _, qualname = description["class"].partition(":")
+    if copies is not None and "source" in description:
+        return _from_source(description, kind, qualname, copies)
     if not where.startswith(f"platewise.{kind}s."):
         raise PlatewiseError(
             f"Expected the {kind} {qualname} of this fit, which is not one of Platewise's own, got none. "
             f"Make it as for the fit and pass load(..., {kind}={qualname}(...))."
         )
     try:
-        made: nn.Module = getattr(importlib.import_module(where), qualname)(**description["config"])
+        called = getattr(importlib.import_module(where), qualname)
+        made: nn.Module = called(**_with_modules(description["config"], kind, copies))
     except (ImportError, AttributeError, TypeError) as error:
         raise PlatewiseError(
             f"Expected a {kind} that this version of Platewise has, got {qualname} of {where}. "
             "Read it with the version that wrote it, or fit again."
         ) from error
     return made
+
+
+def _from_source(description: Mapping[str, Any], kind: Kind, qualname: str, copies: Copies) -> nn.Module:
+    module = copies.module(description["source"], kind, qualname)
+    called: Any = module
+    for name in qualname.split("."):
+        called = getattr(called, name, None)
+    if called is None or description["config"] is None:
+        got = "no such name" if called is None else "settings that JSON could not hold"
+        raise PlatewiseError(
+            f"Expected {qualname} and its settings in {copies.run}, got {got}. Make it as for the fit and pass "
+            f"load(..., {kind}=...); a class whose `config` is a dict of plain arguments is made again by itself."
+        )
+    return make(called, kind, _with_modules(description["config"], kind, copies))
+
+
+def _with_modules(config: Mapping[str, Any], kind: Kind, copies: Copies | None) -> dict[str, Any]:
+    """Settings with a module for each description of one."""
+    return {
+        name: rebuild(x, kind, None, copies) if isinstance(x, dict) and set(x) in _DESCRIPTIONS else x
+        for name, x in config.items()
+    }
 
 
 def allocate(

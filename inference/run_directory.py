@@ -9,6 +9,7 @@
 | `history.csv`           | one line per epoch                                                        |
 | `rows.parquet`          | names of the rows, their side columns and numbers of training entries     |
 | `columns.parquet`       | the same of the columns                                                   |
+| `source/*.py`           | copies of the source of a model or guide of one's own, if it has any      |
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ..data.errors import PlatewiseError
 from ..data.writing import require_space, whole_folder
 from .device import pick_device
 from .fitted import Fitted
+from .own_source import Copies, Gathered
 from .rebuild import allocate, described, fill, rebuild
 
 FORMAT = 1
@@ -76,8 +78,8 @@ def save(
         fitted.history.to_csv(folder / "history.csv", index=False)
         for name, file in _TABLES.items():
             getattr(fitted, name).to_parquet(folder / file)
-        config = _config(fitted, data, from_disk)
-        config["files"] = {file: (folder / file).stat().st_size for file in FILES}
+        config = _config(fitted, data, from_disk, folder)
+        config["files"] = {file: (folder / file).stat().st_size for file in _files(config)}
         (folder / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n", encoding="utf-8")
 
 
@@ -87,20 +89,26 @@ def load(
     model: nn.Module | Callable[[RowBatch], Any] | None = None,
     guide: nn.Module | None = None,
     device: str = "auto",
+    trust_source: bool = False,
 ) -> Fitted:
     """Read a fit from its run directory.
 
+    Source that a run holds a copy of is run only if `trust_source` says so, and only as the fit left it.
+
     Args:
         path: The run directory.
-        model: The model (or plain function) as it was made for the fit; needed if it is not one of Platewise's own.
+        model: The model (or plain function) as it was made for the fit; needed if it is not one of Platewise's own,
+            unless a copy of its source is in the run and trusted.
         guide: The guide as it was made for the fit; likewise.
         device: Where to put them: "auto" (a GPU if there is one), "cpu", ...
+        trust_source: Whether to run copies of source that the run holds (`source_files`), to make what is not given.
 
     Returns:
         The fit: the same posterior to the bit, and to be gone on with (`resume=`).
 
     Raises:
-        PlatewiseError: If a file is missing, truncated or of another format, or does not fit the model.
+        PlatewiseError: If a file is missing, truncated or of another format, or does not fit the model; if source would
+            have to run that is not trusted, or has changed since the fit.
     """
     path = Path(path)
     config = read_config(path)
@@ -108,8 +116,9 @@ def load(
     tables = {name: _reading(pd.read_parquet, path / file) for name, file in _TABLES.items()}
     history = _reading(_read_history, path / "history.csv")
     about = {name: config[name] for name in _PLAIN} | {"options": _with_tuples(config["options"])}
-    model = rebuild(config["model"], "model", model)
-    guide = rebuild(config["guide"], "guide", guide)
+    copies = Copies(path, config.get("source", {}), trust_source)
+    model = rebuild(config["model"], "model", model, copies)
+    guide = rebuild(config["guide"], "guide", guide, copies)
     sizes = (len(tables["obs"]), len(tables["var"]))
     like = torch.empty(0, dtype=getattr(torch, config["dtype"]), device=pick_device(device))
     allocate(model, guide, sizes, config["covariates"], like)
@@ -145,6 +154,11 @@ def read_config(path: Path | str) -> dict[str, Any]:
     return config
 
 
+def source_files(path: Path | str) -> list[Path]:
+    """Copies of source that a run holds of a model or guide that is not Platewise's own."""
+    return [Path(path) / file for file in read_config(path).get("source", {})]
+
+
 def training_file(path: Path | str) -> Path | None:
     """The file of training data that a run remembers, where it was or beside the run; None if it is gone."""
     file = read_config(path)["data"]["file"]
@@ -154,14 +168,17 @@ def training_file(path: Path | str) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _config(fitted: Fitted, data: Path | str | None, from_disk: bool) -> dict[str, Any]:
+def _config(fitted: Fitted, data: Path | str | None, from_disk: bool, folder: Path) -> dict[str, Any]:
+    sources = Gathered()
+    modules = {"model": described(fitted.model, sources), "guide": described(fitted.guide, sources)}
+    copied = {"source": digests} if (digests := sources.write(folder)) else {}
     packages = {"platewise": "platewise", "torch": "torch", "pyro": "pyro-ppl", "numpy": "numpy"}
     versions = {name: version(package) for name, package in packages.items()}
     return {
         "format": FORMAT,
         "versions": {"python": platform.python_version(), **versions},
-        "model": described(fitted.model),
-        "guide": described(fitted.guide),
+        **modules,
+        **copied,
         "dtype": str(fitted.dtype).removeprefix("torch."),
         "data": {"file": None if data is None else str(Path(data).absolute()), "from_disk": from_disk},
         **{name: getattr(fitted, name) for name in _PLAIN},
@@ -207,8 +224,13 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     path.chmod(0o666 & path.parent.stat().st_mode)  # safetensors would keep it to its owner
 
 
+def _files(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of a run beside `config.json`."""
+    return (*FILES, *config.get("source", {}))
+
+
 def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
-    for file in FILES:
+    for file in _files(config):
         if not (path / file).is_file():
             raise PlatewiseError(f"Expected {file} in the run directory {path}, got none. Copy it again, or fit again.")
         got, expected = (path / file).stat().st_size, config["files"].get(file)

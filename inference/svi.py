@@ -33,6 +33,7 @@ from .elbo import ClosedFormELBO, SampledELBO, elbo_of
 from .fitted import Fitted, describe_source
 from .history import VALIDATION, History
 from .interrupt import interrupts
+from .observed import ObservedSites
 from .optimizer import PairedAdam, one_cycle
 from .progress import Bar, progress_bar
 from .resume import inputs_of, require_same_covariates, require_same_fit, take_up
@@ -72,7 +73,7 @@ class State:
 def fit(
     model: nn.Module | Callable[[RowBatch], Any],
     guide: nn.Module,
-    data: ad.AnnData | Path | str,
+    data: ad.AnnData | Path | str | None,
     *,
     seed: int = 0,
     device: str = "auto",
@@ -80,6 +81,7 @@ def fit(
     resume: Fitted | None = None,
     progress: bool = True,
     dtype: torch.dtype = torch.float32,
+    allow_empty: bool = False,
     **options: Any,
 ) -> Fitted:
     """Fit a guide to a model's posterior, and the model's own parameters, by stochastic variational inference.
@@ -87,7 +89,8 @@ def fit(
     Args:
         model: The model; its parameters are trained in place. A plain function will do if it has none.
         guide: The guide; made for the model if it has no parameters yet, trained in place.
-        data: The matrix, or the path of an .h5ad to stream from.
+        data: The matrix, or the path of an .h5ad to stream from; None for no data, which is a matrix of 1 x 1 without
+            entries: the guide then becomes the prior, as far as its family allows.
         seed: Seed of everything random.
         device: "auto" (a GPU if there is one), "cpu", "cuda", ...
         covariates: Of each an array with one row per row, handed to the model in each batch, or the name of a column of
@@ -95,6 +98,7 @@ def fit(
         resume: An interrupted fit of the same model, guide, data and options, to go on with.
         progress: Whether to show a bar.
         dtype: Precision of parameters and values.
+        allow_empty: Whether a matrix may have no entries; the loss is then in nats, and otherwise in nats per entry.
         **options: Fields of `Options`; else those that the model recommends. `epochs` that are given count as they
             are, whatever is recommended of the number of steps.
 
@@ -109,7 +113,8 @@ def fit(
     model = as_module(model)
     settings = chosen_options(model, options)
     require_module("guide", guide)
-    source = source_of(data, unstored=getattr(model, "unstored", None), needed_by=type(model).__name__)
+    unstored = getattr(model, "unstored", None)
+    source = source_of(data, unstored=unstored, needed_by=type(model).__name__, allow_empty=allow_empty)
     place = pick_device(device)
     with own_generators(place), pyro.validation_enabled(False):
         torch.manual_seed(seed)
@@ -137,19 +142,20 @@ def init(
     """Make parameters, check the contract on one batch, and choose the bound.
 
     Raises:
-        PlatewiseError: If model and guide break the contract.
+        PlatewiseError: If model and guide break the contract, or the model observes none of the entries.
     """
     batch = next(loader.epoch(0))
     set_up(model, guide, loader)
-    check_contract(model, guide, batch)
+    with ObservedSites() as observed:
+        check_contract(model, guide, batch)
     if validation is not None:
         require_rows_alone(model, guide, batch)
     elbo = elbo_of(model, guide, batch, options.likelihood, options.particles)
     if not any(p.requires_grad for p in elbo.parameters()):
         raise PlatewiseError("Expected a model or a guide with parameters, got none to train. Add a latent site.")
-    optimizer = PairedAdam(
-        elbo, options.betas, options.row_betas, options.clip_norm, options.weight_decay / loader.source.nnz
-    )
+    observed.require_some(loader.source.nnz)
+    decay = options.weight_decay / _loss_unit(loader)
+    optimizer = PairedAdam(elbo, options.betas, options.row_betas, options.clip_norm, decay)
     history = History(torch.zeros(2, dtype=torch.float64, device=loader.device))
     options = options.with_epochs_for(len(loader))
     return State(elbo, optimizer, loader, options, options.epochs * len(loader), 0, history, validation)
@@ -160,10 +166,15 @@ def step(state: State, batch: RowBatch) -> None:
     state.optimizer.zero_grad()
     data, kl = state.elbo.terms(batch)
     elbo = data - kl
-    ((_kl_weight(state) * kl - data) / state.loader.source.nnz).backward()
+    ((_kl_weight(state) * kl - data) / _loss_unit(state.loader)).backward()
     finite = state.optimizer.step(_learning_rate(state), elbo)
     state.history.add(elbo, finite, len(batch.rows) / batch.n_rows)
     state.step += 1
+
+
+def _loss_unit(loader: RowLoader) -> int:
+    """What the bound is divided by to be a loss: the number of entries, and 1 where there are none."""
+    return max(loader.source.nnz, 1)
 
 
 def _kl_weight(state: State) -> float:
@@ -212,9 +223,11 @@ def _close_epoch(state: State, epoch: int, seconds: float, part: float, bar: Bar
     bar.advance(state.step)
     if getattr(state.elbo.model, "unstored", None) == "zero":  # every entry counts: rows are what a person knows
         n_rows = state.loader.source.shape[0]
-        bar.report_rows(record["elbo"] / n_rows, record["entries_per_second"] * n_rows / nnz)
-    else:
+        bar.report_rows(record["elbo"] / n_rows, part * n_rows / max(seconds, 1e-9))
+    elif nnz:
         bar.report(record["elbo"] / nnz, record["entries_per_second"])
+    else:
+        bar.report_total(record["elbo"])
 
 
 def _batch_rows(options: Options, n_rows: int) -> int:

@@ -7,6 +7,7 @@ from .likelihoods import LIKELIHOODS, BernoulliRows, GaussianRows
 from .multinomial_rows import MultinomialRows
 from .row_likelihood import RowLikelihood
 from .simulate import expected_counts, simulate_cells
+from .student_t import StudentT
 from .vae import VAE
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "NegativeBinomialRows",
     "PoissonRows",
     "RowLikelihood",
+    "StudentT",
     "ZeroInflatedNegativeBinomialRows",
     "expected_counts",
     "simulate_cells",
