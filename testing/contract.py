@@ -2,14 +2,13 @@
 
 A model gets them by naming itself, in a file of its owner's:
 
+    from my_model import MyGuide, MyModel
     from platewise.testing.contract import ContractTests
 
     class TestMyModel(ContractTests):
-        def make_model(self): return MyModel()
-        def make_guide(self): return RowBlockNormal()
-        def make_data(self): return read_ratings("small.csv")
+        model, guide = MyModel, MyGuide
 
-and `python -m pytest` runs them. Data of 20 to 200 rows will do.
+and `python -m pytest` runs them on a small matrix. `make_data` returns another one: 20 to 200 rows will do.
 """
 
 from __future__ import annotations
@@ -37,35 +36,32 @@ from ..inference.covariates import describe_covariates
 from ..inference.elbo import elbo_of
 from ..inference.rebuild import allocate
 from .fixed_latents import FixedLatents
+from .named_parts import NamedParts
+from .small_data import Values, small_data
 
 BATCHES = 3  # mini-batches an epoch
 EPOCHS = 2
 
 
-class ContractTests:
-    """Fifteen tests of a model and its guide; a subclass says how to make them.
+class ContractTests(NamedParts):
+    """Fifteen tests of a model and its guide, which a subclass names; `make_model` and `make_guide` can say more.
 
     Attributes:
+        values: What the small matrix holds: "ratings" from 1 to 5, "counts", or "binary": 0 and 1. For a model with
+            `unstored = "zero"` its rows are whole, and counts unless they are binary.
         global_sites: Names of latent sites that are drawn once for all rows, `("mu",)` say. A site that is meant to
             be one of them but stands in a plate of rows is drawn once a row, silently, and pools nothing: only its
             owner can know.
         options: Options of the short fits, `{"likelihood": "sampled"}` say.
     """
 
+    values: ClassVar[Values] = "ratings"
     global_sites: ClassVar[Collection[str]] = ()
     options: ClassVar[Mapping[str, Any]] = {}
 
-    def make_model(self) -> Any:
-        """A new model."""
-        raise NotImplementedError("Expected make_model() in a subclass of ContractTests, returning a new model.")
-
-    def make_guide(self) -> Any:
-        """A new guide."""
-        raise NotImplementedError("Expected make_guide() in a subclass of ContractTests, returning a new guide.")
-
     def make_data(self) -> ad.AnnData:
         """The same small data at every call."""
-        raise NotImplementedError("Expected make_data() in a subclass of ContractTests, returning an AnnData.")
+        return small_data(self.values, getattr(self.make_model(), "unstored", "missing"))
 
     def make_covariates(self) -> dict[str, np.ndarray]:
         """Arrays per row that the model reads, if any."""
