@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Force, Json, Run, Seed, Table, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Run, Seed, Table, Threads, Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ def anomalies(
     output: Table = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -50,7 +52,7 @@ def anomalies(
     start(threads)
     from ..data.storage import read_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import load, read_config
+    from ..inference.run_directory import read_config
     from ..posterior import anomalies as surprising
     from .matrix import require_kind
     from .output import print_json, write_csv
@@ -58,7 +60,7 @@ def anomalies(
     if output is not None:
         require_free(output, force=force)
     require_kind(data, read_config(run)["meaning"], "a search for anomalies")
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     found = surprising(fitted, read_h5ad(data), n=n, draws=draws, tail=tail, entries=entries, seed=seed)
     if output is not None:
         write_csv(found, output, force)

@@ -23,6 +23,7 @@ from .fit import fit
 from .fold_in import fold_in
 from .generate import generate
 from .ingest import ingest
+from .new_model import new_model
 from .posterior import posterior
 from .predict import predict
 from .rank_genes import rank_genes
@@ -36,6 +37,7 @@ COMMANDS = (
     simulate,
     ingest,
     split,
+    new_model,
     fit,
     evaluate,
     predict,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Force, Json, Output, Run, Seed, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Output, Run, Seed, Threads, Trust
 
 
 def denoise(
@@ -26,6 +27,7 @@ def denoise(
     draws: Annotated[int, typer.Option(help="Draws of each cell's embedding.")] = 100,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -45,13 +47,12 @@ def denoise(
     start(threads)
     from ..data.storage import read_h5ad, write_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import denoise as denoised
     from .output import count, print_json
 
     require_free(output, force=force)
     chosen = _genes(genes, genes_file)
-    fitted, cells = load(run, device=device), read_h5ad(data)
+    fitted, cells = load_run(run, device, trust), read_h5ad(data)
     made = denoised(
         fitted, cells, genes=chosen, library_size=library_size, batch=batch, prob=prob, draws=draws, seed=seed
     )

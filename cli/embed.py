@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Force, Json, Output, Run, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Output, Run, Threads, Trust
 
 
 def embed(
@@ -16,6 +17,7 @@ def embed(
     output: Output,
     key: Annotated[str, typer.Option(help="Name of the embedding in obsm, and in varm.")] = "X_platewise",
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -32,12 +34,11 @@ def embed(
     start(threads)
     from ..data.storage import read_h5ad, write_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import embed as embedded
     from .output import count, print_json
 
     require_free(output, force=force)
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     adata = embedded(fitted, read_h5ad(data), key=key)
     write_h5ad(adata, output, force=force)
     width = adata.obsm[key].shape[1]

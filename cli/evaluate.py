@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .evaluate_rows import evaluate_rows
-from .options import Data, Device, Json, Run, Seed, Threads
+from .loaded import load_run
+from .options import Data, Device, Json, Run, Seed, Threads, Trust
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -36,6 +37,7 @@ def evaluate(
     data: Data = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -56,12 +58,12 @@ def evaluate(
     from .start import start
 
     start(threads)
-    from ..inference.run_directory import load, read_config
+    from ..inference.run_directory import read_config
     from ..posterior.rows import are_latents_of_rows
     from .matrix import require_kind
 
     require_kind(test, read_config(run)["meaning"], "an evaluation")
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     if are_latents_of_rows(fitted):
         _refuse({"--method": method, "--samples": n_samples, "--data": data}, "a VAE, whose cells are scored whole")
         evaluate_rows(fitted, run, test, 200 if draws is None else draws, seed, json)

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from .algorithms import require_own_options, run, settings_of
 from .given import only_given
-from .made import count_factor, latent_factor
-from .made_vae import vae
-from .models import ALGORITHMS_OF, DEFAULTS, GUIDES, MODELS, settled
-from .options import MAX_SEED, Device, Force, Json, Threads
+from .models import ALGORITHMS_OF, DEFAULTS, DEFAULTS_OF_OWN, GUIDES, MODELS, OWN
+from .new_fit import begin
+from .options import MAX_SEED, Device, Force, Json, Threads, Trust
 from .rank import AUTO, WIDEST
 from .resume import go_on, refuse_with_resume
-
-if TYPE_CHECKING:
-    from ..inference import Fitted
-
-MAKE = {"latent-factor": latent_factor, "count-factor": count_factor, "vae": vae}
 
 
 def _choice(what: str, names: Mapping[str, Iterable[str]], kind: str) -> str:
     """Help that names what each model has, and what it takes if nothing is given."""
     told = (f"of {model} {', '.join(names[model])} ({DEFAULTS[model][kind]} if not given)" for model in MODELS)
-    return f"{what}: {'; '.join(told)}."
+    of_own = f"of a model of your own {DEFAULTS_OF_OWN[kind]} if not given"
+    return f"{what}: {'; '.join(told)}; {of_own}."
 
 
 def fit(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="The .h5ad to fit: ratings or cells.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run directory to make.")] = None,
     model: Annotated[
-        str | None, typer.Option(help=f"The model: {', '.join(MODELS)}; {MODELS[0]} if not given.")
+        str | None,
+        typer.Option(
+            help=f"The model: {', '.join(MODELS)}; {MODELS[0]} if not given. {OWN}: a class or function of a file of "
+            "your own, which is run; `platewise new-model` writes one to start from."
+        ),
     ] = None,
-    guide: Annotated[str | None, typer.Option(help=_choice("The variational family", GUIDES, "guide"))] = None,
+    guide: Annotated[
+        str | None,
+        typer.Option(
+            help=_choice("The variational family", GUIDES, "guide") + " full (which auto is), low-rank, mixture and "
+            "flow are joint families of what is drawn once for all rows; rows and columns are row-block then, or "
+            "+mean-field, as in flow+mean-field."
+        ),
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(help=_choice("The algorithm", ALGORITHMS_OF, "algorithm"))] = None,
     rank: Annotated[
         str | None,
@@ -69,7 +74,10 @@ def fit(
     ] = None,
     covariate: Annotated[
         list[str] | None,
-        typer.Option(help="vae: column of obs that the decoder reads, labels or real numbers; may be repeated."),
+        typer.Option(
+            help="vae: column of obs that the decoder reads, labels or real numbers; may be repeated. A model of your "
+            "own finds it in batch.covariates."
+        ),
     ] = None,
     dispersion: Annotated[
         str | None,
@@ -77,6 +85,10 @@ def fit(
     ] = None,
     library: Annotated[
         str | None, typer.Option(help="vae: a cell's size: observed (its total, the default) or latent.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="FILE.py:NAME: an argument of the class; may be repeated."),
     ] = None,
     sweeps: Annotated[
         int | None,
@@ -131,6 +143,7 @@ def fit(
         bool, typer.Option("--from-disk", help="natural-gradient and svi: stream DATA instead of loading it.")
     ] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted fit, in place.")] = None,
+    trust: Trust = False,
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -158,6 +171,8 @@ def fit(
 
         platewise fit train.h5ad --algorithm svi --guide mean-field --epochs 20 --from-disk -o RUN
 
+        platewise fit train.h5ad --model my_model.py:MyModel --set rank=8 --guide full -o RUN
+
         platewise fit --resume RUN
     """
     from .outcome import report
@@ -170,7 +185,7 @@ def fit(
     of_factors = {"rank": rank, "unstored": unstored}
     of_networks = {"likelihood": likelihood, "latent": latent, "hidden": hidden, "layers": layers}
     of_cells = {"batch_key": batch_key, "covariate": covariate or None, "dispersion": dispersion, "library": library}
-    choice: dict[str, Any] = {**kinds, **of_factors, **of_networks, **of_cells}
+    choice: dict[str, Any] = {**kinds, **of_factors, **of_networks, **of_cells, "set": settings or None}
     options: dict[str, Any] = {
         "sweeps": sweeps,
         "tolerance": tolerance,
@@ -185,38 +200,23 @@ def fit(
     }
     if resume is not None:
         refuse_with_resume(choice | options | {"seed": seed, "output": output, "from_disk": from_disk or None})
-        report(go_on(resume, data, device), resume, json)
+        report(go_on(resume, data, device, trust), resume, json)
         return
+    _refuse_trust(trust)
     data, made = _require_paths(data, output, force)
-    settings = {"seed": seed or 0, "device": device}
-    fitted = _begin(only_given(choice), only_given(options), data, made, from_disk, settings)
+    about = {"seed": seed or 0, "device": device}
+    fitted = begin(only_given(choice), only_given(options), data, made, from_disk, about)
     save(fitted, made, force=force, data=data, from_disk=from_disk)
     report(fitted, made, json)
 
 
-def _begin(
-    given: dict[str, Any], options: dict[str, Any], data: Path, made: Path, from_disk: bool, settings: dict[str, Any]
-) -> Fitted:
-    """A new fit, once all that can be checked before it is."""
-    from ..data.writing import require_space
+def _refuse_trust(trust: bool) -> None:
+    from ..data.errors import PlatewiseError
 
-    choice = settled(given, options.get("estimator", "auto"))
-    require_own_options(choice["algorithm"], options, from_disk, ALGORITHMS_OF[choice["model"]])
-    todo = MAKE[choice["model"]](choice, options, data, from_disk)
-    require_space(made, todo.size)
-    settings = settings | settings_of(todo.options) | ({"covariates": todo.covariates} if todo.covariates else {})
-    fitted = run(choice["algorithm"], todo.model, todo.guide, todo.take(), **settings)
-    return fitted if choice.get("likelihood", "gaussian") != "gaussian" else _said_how_streamed(fitted)
-
-
-def _said_how_streamed(fitted: Fitted) -> Fitted:
-    """A fit that says how its entries were normalised; streamed ones were taken as the file has them."""
-    from ..data.normalise import ELSEWHERE, NORMALISED
-    from ..data.preparation import is_expression
-
-    if is_expression(fitted.meaning):
-        fitted.meaning.setdefault(NORMALISED, ELSEWHERE)
-    return fitted
+    if trust:
+        raise PlatewiseError(
+            "Expected --trust with --resume RUN, whose source is run, got it with a new fit. Leave it out."
+        )
 
 
 def _require_paths(data: Path | None, output: Path | None, force: bool) -> tuple[Path, Path]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Force, Json, Run, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Run, Threads, Trust
 
 if TYPE_CHECKING:
     from ..inference import Fitted
@@ -18,6 +19,7 @@ def fold_in(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The .h5ad of the new users' ratings, or of new cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run directory to make, of these users.")],
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -36,7 +38,7 @@ def fold_in(
     start(threads)
     from ..data.storage import read_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import CONFIG, load, read_config, save
+    from ..inference.run_directory import CONFIG, read_config, save
     from ..posterior import fold_in as folded_in
     from .matrix import require_kind
     from .row_latents import refuse_row_latents
@@ -44,7 +46,7 @@ def fold_in(
     require_free(output, force=force, mark=CONFIG)
     require_kind(data, read_config(run)["meaning"], "a fold-in")
     adata = read_h5ad(data)
-    known = load(run, device=device)
+    known = load_run(run, device, trust)
     refuse_row_latents(known, "a fold-in", "A VAE needs none: embed, denoise and evaluate take new cells as they are.")
     fitted = folded_in(known, adata)
     save(fitted, output, force=force, data=data)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Force, Json, Output, Run, Seed, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Output, Run, Seed, Threads, Trust
 
 
 def generate(
@@ -32,6 +33,7 @@ def generate(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -49,13 +51,12 @@ def generate(
     start(threads)
     from ..data.storage import read_h5ad, write_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import generate as generated
     from .output import count, print_json
 
     require_free(output, force=force)
     cells = None if data is None else read_h5ad(data)
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     made = generated(fitted, n, data=cells, like=like, library_size=library_size, batch=batch, seed=seed)
     write_h5ad(made, output, force=force)
     if json:

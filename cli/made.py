@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .algorithms import OF_THE_GUIDE, OF_WHOLE_ROWS
-from .models import GUIDES
+from .families import family
 from .rank import AUTO, AUTO_OPTIONS, rank_of, require_prunes
 from .values import require_values, taken
 
@@ -41,13 +41,6 @@ class Made:
     covariates: dict[str, str] = field(default_factory=dict)
 
 
-def guide_of(model: str, name: str, **settings: Any) -> Any:
-    """A model's guide by its name."""
-    from .. import guides
-
-    return getattr(guides, GUIDES[model][name])(**settings)
-
-
 def size_on_disk(shape: tuple[int, int], numbers: int) -> int:
     """Bytes of names, and of parameters with two moments each."""
     return sum(shape) * BYTES_PER_NAME + numbers * 3 * 4
@@ -72,9 +65,10 @@ def latent_factor(choice: dict[str, Any], options: dict[str, Any], data: Path, f
         options = OF_WHOLE_ROWS.get(algorithm, {}) | options
     rank = rank_of(choice["rank"], shape, shape[0] * shape[1] if unstored == "zero" else n_entries)
     model = LatentFactor(rank, unstored=unstored)
-    guide = guide_of("latent-factor", choice["guide"], hold_rows=OF_THE_GUIDE not in options)
+    guide = family(choice["guide"], hold_rows=OF_THE_GUIDE not in options)
     _require_fits(data, unstored, algorithm, from_disk)
-    numbers = guide.width(rank + 1) * (shape[0] * guide.hold_rows + shape[1])
+    kept = shape[0] * getattr(guide, "hold_rows", True) + shape[1]
+    numbers = _width(guide, rank + 1) * kept
     return Made(model, guide, partial(_taken, data, unstored, from_disk), options, size_on_disk(shape, numbers))
 
 
@@ -92,10 +86,18 @@ def count_factor(choice: dict[str, Any], options: dict[str, Any], data: Path, fr
         raise PlatewiseError("Expected a number for --rank with --model count-factor, got auto. Choose, say, 16.")
     shape, _ = size_of(data)
     rank, likelihood = rank_of(choice["rank"], shape, 0), choice["likelihood"]
-    model, guide = CountFactor(rank, likelihood), guide_of("count-factor", choice["guide"])
+    model, guide = CountFactor(rank, likelihood), family(choice["guide"])
     require_values(data, "count-factor", likelihood, from_disk)
-    size = size_on_disk(shape, guide.width(rank + 1) * sum(shape))
+    size = size_on_disk(shape, _width(guide, rank + 1) * sum(shape))
     return Made(model, guide, partial(taken, data, likelihood, from_disk), options, size)
+
+
+def _width(guide: nn.Module, d: int) -> int:
+    """Numbers that describe a row or column of `d` dimensions; the most, of a guide that does not say."""
+    from ..guides import RowBlockNormal
+
+    width: int = getattr(guide, "width", RowBlockNormal().width)(d)
+    return width
 
 
 def _require_fits(data: Path, unstored: str, algorithm: str, from_disk: bool) -> None:

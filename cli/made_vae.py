@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .made import Made, guide_of, size_on_disk
+from .made import Made, size_on_disk
+from .models import OF_VAE
 from .values import require_values, taken
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def vae(choice: dict[str, Any], options: dict[str, Any], data: Path, from_disk: 
     Raises:
         PlatewiseError: If the file's values are not what the likelihood is of, or columns not what they are named as.
     """
+    from .. import guides
     from ..models import VAE
     from .matrix import size_of
 
@@ -32,7 +34,7 @@ def vae(choice: dict[str, Any], options: dict[str, Any], data: Path, from_disk: 
     model = VAE(**settings, categories=about["categories"], continuous=about["continuous"])
     require_values(data, "vae", choice["likelihood"], from_disk)
     hidden, layers = model.config["hidden"], model.config["layers"]
-    guide = guide_of("vae", choice["guide"], hidden=hidden, layers=max(layers, 1))
+    guide = getattr(guides, OF_VAE[choice["guide"]])(hidden=hidden, layers=max(layers, 1))
     size = size_on_disk(shape, shape[1] * 2 * (hidden + 2))
     return Made(model, guide, partial(taken, data, choice["likelihood"], from_disk), options, size, columns)
 
@@ -46,7 +48,7 @@ def _covariates(choice: dict[str, Any], data: Path) -> tuple[dict[str, str], dic
     if choice.get("dispersion") == "gene-batch" and BATCH not in columns:
         raise PlatewiseError("Expected --batch-key with --dispersion gene-batch, got none. Name the column of batches.")
     said: dict[str, dict[str, int]] = {"categories": {}, "continuous": {}}
-    obs = _obs(data)
+    obs = obs_of(data)
     for name, column in columns.items():
         n_levels = _levels(name, column, obs, is_batch=column == key)
         said["categories" if n_levels else "continuous"][name] = n_levels or 1
@@ -98,7 +100,8 @@ def _levels(name: str, column: str, obs: pd.DataFrame, is_batch: bool) -> int:
     return len(about.get("levels", []))
 
 
-def _obs(path: Path) -> pd.DataFrame:
+def obs_of(path: Path) -> pd.DataFrame:
+    """The table of the rows of an .h5ad, without its entries."""
     import anndata as ad
     import h5py
 

@@ -23,4 +23,10 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="The training .h5ad, for a fit that keeps no users; the run remembers it."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Run the source of a person's own model or guide that the run holds: look at RUN/source first."
+    ),
+]
 Table = Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file as well.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .algorithms import RESUMABLE
+from .loaded import trust_of
 
 if TYPE_CHECKING:
     from ..inference import Fitted
@@ -30,7 +31,9 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
     else:
         typer.echo(_summary(fitted, run, last))
     if fitted.stopped.startswith("interrupted"):
-        go_on = f"; go on with `{command('fit', '--resume', run)}`" if fitted.algorithm in RESUMABLE else ""
+        go_on = (
+            f"; go on with `{command('fit', '--resume', run, *trust_of(run))}`" if fitted.algorithm in RESUMABLE else ""
+        )
         typer.echo(f"saved as it is{go_on}", err=True)
         raise typer.Exit(130)
     if fitted.converged is False:
@@ -88,7 +91,7 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
     from ..inference.protocols import ClosedForm
     from .program import command
 
-    lines = [f"{run}: {fitted.stopped}"]
+    lines, trust = [f"{run}: {fitted.stopped}"], trust_of(run)
     if is_expression(fitted.meaning):
         lines.append(_how_taken(fitted))
     if last:
@@ -101,7 +104,7 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
             held_out = "held out: ELBO {validation_elbo:,.4f} per {of}, best after epoch {best_epoch}"
             lines.append(held_out.format(of=of, **best))
     if fitted.converged is not False:
-        is_scored = isinstance(fitted.model, ClosedForm)
-        embedding = f"{command('embed', run)} DATA.h5ad -o EMBEDDED.h5ad"
-        lines.append(f"next: {command('evaluate', run)} TEST.h5ad" if is_scored else f"next: {embedding}")
+        is_scored = isinstance(fitted.model, ClosedForm) or bool(trust) or not is_expression(fitted.meaning)
+        following = ("evaluate", "TEST.h5ad") if is_scored else ("embed", "DATA.h5ad -o EMBEDDED.h5ad")
+        lines.append(" ".join(["next:", command(following[0], run), following[1], *trust]))
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Force, Json, Output, Run, Seed, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Output, Run, Seed, Threads, Trust
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -34,6 +35,7 @@ def posterior(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -51,13 +53,12 @@ def posterior(
 
     start(threads)
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import save_netcdf, to_arviz
     from .output import count, print_json
     from .row_latents import refuse_row_latents
 
     require_free(output, force=force)
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     if not row:
         refuse_row_latents(fitted, "draws without --row", "All latents of a VAE are of cells: name some with --row.")
     held_out = None if test is None else _sample(fitted, test, seed)

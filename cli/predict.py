@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Data, Device, Force, Json, Run, Seed, Table, Threads
+from .loaded import load_run
+from .options import Data, Device, Force, Json, Run, Seed, Table, Threads, Trust
 
 
 def predict(
@@ -23,6 +24,7 @@ def predict(
     output: Table = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -42,7 +44,6 @@ def predict(
     start(threads)
     from ..data.preparation import is_expression
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import predict as predictions
     from .output import show_frame
     from .row_latents import refuse_row_latents
@@ -51,7 +52,7 @@ def predict(
     if output is not None:
         require_free(output, force=force)
     wanted = _wanted(user, item, pairs)
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     refuse_row_latents(fitted, "a prediction of single entries", "Say `platewise denoise RUN DATA -o DENOISED.h5ad`.")
     training = None if data is None else as_fitted(fitted, data)
     frame = predictions(fitted, *wanted, level=level, of=of, data=training, seed=seed)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Force, Json, Run, Seed, Table, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Run, Seed, Table, Threads, Trust
 
 
 def rank_genes(
@@ -23,6 +24,7 @@ def rank_genes(
     output: Table = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -43,13 +45,12 @@ def rank_genes(
     start(threads)
     from ..data.storage import read_h5ad
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import rank_genes as ranked
     from .output import show_frame
 
     if output is not None:
         require_free(output, force=force)
-    fitted, adata = load(run, device=device), read_h5ad(data)
+    fitted, adata = load_run(run, device, trust), read_h5ad(data)
     settings = {"against": against, "genes": gene, "draws": draws, "seed": seed}
     table = ranked(fitted, adata, cells, **settings).head(top)  # type: ignore[arg-type]
     title = f"{run}: genes of {cells}\nscore: {table.attrs['score']}; mean_in, mean_out: as in {data}"

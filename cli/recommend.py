@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Force, Json, Run, Seed, Table, Threads
+from .loaded import load_run
+from .options import Device, Force, Json, Run, Seed, Table, Threads, Trust
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -31,6 +32,7 @@ def recommend(
     output: Table = None,
     seed: Seed = 0,
     device: Device = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     force: Force = False,
     json: Json = False,
@@ -48,7 +50,6 @@ def recommend(
 
     start(threads)
     from ..data.writing import require_free
-    from ..inference.run_directory import load
     from ..posterior import recommend as recommendations
     from ..posterior.recommend import require_rates
     from .output import show_frame
@@ -57,7 +58,7 @@ def recommend(
 
     if output is not None:
         require_free(output, force=force)
-    fitted = load(run, device=device)
+    fitted = load_run(run, device, trust)
     refuse_row_latents(fitted, "recommendations", "A VAE's cells are read by embed, denoise and rank-genes.")
     require_rates(fitted)
     seen: ad.AnnData | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .algorithms import RESUMABLE, as_option, run
+from .loaded import load_run
 
 if TYPE_CHECKING:
     from ..inference import Fitted
@@ -32,13 +33,13 @@ def refuse_with_resume(given: Mapping[str, Any]) -> None:
         )
 
 
-def go_on(made: Path, data: Path | None, device: str) -> Fitted:
+def go_on(made: Path, data: Path | None, device: str, trust: bool) -> Fitted:
     """Take a fit up where it was interrupted, by its own algorithm; one that is done is left as it is."""
     from ..data.writing import require_space
-    from ..inference.run_directory import load, read_config, save
+    from ..inference.run_directory import read_config, save
     from .training import as_fitted
 
-    earlier = load(made, device=device)
+    earlier = load_run(made, device, trust)
     if earlier.converged is not False:
         typer.echo(f"{made}: nothing to go on with: {earlier.stopped}", err=True)
         return earlier
