@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that share the tests, a thread each.
 WORKERS ?= 2
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint docs bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.stamp: pyproject.toml constraints.txt
@@ -36,10 +36,14 @@ lint: $(VENV)/.stamp .typing/.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Links within the site and their anchors are checked; those to other sites are not.
+docs: $(VENV)/.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ratings.py
 	$(BIN)/python benchmarks/cells.py --final
 
 clean:
-	rm -rf $(VENV) .typing build dist *.egg-info .pytest_cache
+	rm -rf $(VENV) .typing build dist site *.egg-info .pytest_cache
 	find data models inference -name '*.nb[ic]' -delete

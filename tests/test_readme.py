@@ -1,6 +1,5 @@
 """Every command and every line of Python in the README runs, in the order given."""
 
-import gzip
 import re
 import shlex
 from pathlib import Path
@@ -8,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.io
-import scipy.sparse
 import torch
-from platewise.models import VAE
+
+from .made_data import few_epochs, write_10x, write_ratings
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -25,11 +23,7 @@ def ratings(tmp_path, monkeypatch) -> pd.DataFrame:
     """A ratings.csv of one's own, in the folder one stands in."""
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)  # as outside the tests
-    rng = np.random.default_rng(0)
-    cells = rng.choice(60 * 40, 1200, replace=False)
-    table = pd.DataFrame({"user": 10 + cells // 40, "item": 1 + cells % 40, "rating": rng.integers(1, 6, 1200)})
-    table.to_csv("ratings.csv", index=False)
-    return table
+    return write_ratings(Path("ratings.csv"))
 
 
 def test_commands(ratings, capfd):
@@ -91,21 +85,8 @@ def test_python_of_cells(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)
     write_10x(Path("filtered_feature_bc_matrix"), n_cells=60, n_genes=2050)
-    few = {**VAE.recommended, "epochs": 2, "min_steps": None}
-    monkeypatch.setattr(VAE, "recommended", few)
+    few_epochs(monkeypatch)
     names: dict[str, object] = {}
     exec(blocks("python")[0], names)
     assert names["cells"].obsm["X_platewise"].shape == (60, 10)
     assert "log_likelihood_iw" in capfd.readouterr().out
-
-
-def write_10x(folder: Path, n_cells: int, n_genes: int, names: tuple[str, ...] = ()) -> None:
-    folder.mkdir()
-    counts = np.random.default_rng(0).poisson(0.3, size=(n_genes, n_cells))
-    with gzip.open(folder / "matrix.mtx.gz", "wb") as file:
-        scipy.io.mmwrite(file, scipy.sparse.coo_matrix(counts))
-    called = [*names, *(f"gene{j}" for j in range(len(names), n_genes))]
-    genes = "".join(f"ENSG{j}\t{name}\tGene Expression\n" for j, name in enumerate(called))
-    for name, text in (("features", genes), ("barcodes", "".join(f"cell{i}-1\n" for i in range(n_cells)))):
-        with gzip.open(folder / f"{name}.tsv.gz", "wt") as file:
-            file.write(text)
