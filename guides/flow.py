@@ -31,9 +31,8 @@ from torch.distributions import Distribution, Transform
 
 from ..data.errors import PlatewiseError
 from .autoregressive_map import AutoregressiveMap
-from .full_normal import refuse_too_wide
-from .joint import JointGuide
-from .row_block_normal import cholesky_normals, cholesky_width
+from .full_normal import refuse_too_wide, regressed_normals, standing_at
+from .joint import JointGuide, Numbers
 
 BINS = 8
 OF_SPLINE = [BINS, BINS, BINS - 1, BINS]  # numbers of widths, heights, slopes at the knots between, and bends
@@ -62,19 +61,23 @@ class Flow(JointGuide):
         self.n_maps, self.units = maps, units
         self.config |= {"maps": maps, "units": units}
 
-    def allocate(self, start: Float[Tensor, " d"]) -> None:
-        """Make the affine map at the end as a full normal is made, and the maps before it as the identity."""
+    def allocate(self, start: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """Make the maps as the identity; the affine map after them starts as a full normal does."""
         refuse_too_wide(start, type(self).__name__)
         d = len(start)
-        self.raw = nn.Parameter(torch.cat([start, torch.zeros(cholesky_width(d) - d)]))
         self.maps = _Maps(_spline() if d == 1 else _networks(d, self.units, k) for k in range(self.n_maps))
+        return {"normal": standing_at(start)}
 
-    def distribution(self, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
+    def distribution(self, numbers: Numbers, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
         """The transformed normal."""
-        normal: Any = cholesky_normals(self.raw, loc, unit)
+        normal: Any = regressed_normals(numbers["normal"], loc, unit)
         base = dist.Normal(torch.zeros_like(loc), torch.ones_like(loc)).to_event(1)
         bends = [bend for one in self.maps for bend in _bends(one)]
         return dist.TransformedDistribution(base, [*bends, LowerCholeskyAffine(normal.loc, normal.scale_tril)])
+
+    def own_draws(self) -> Distribution:
+        """The joint: it remembers what its draws were made of, and with fixed parameters it would have to invert."""
+        return self.joint()
 
 
 class _Maps(nn.ModuleList):

@@ -8,14 +8,16 @@ References:
 
 from __future__ import annotations
 
+import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from ..data.errors import PlatewiseError
-from .joint import JointGuide
-from .row_block_normal import cholesky_normals, cholesky_width
+from .joint import JointGuide, Numbers
+from .normal import INITIAL_SCALE
+from .row_block_normal import unit_lower
 
 MAX_DIMENSIONS = 2000  # two million numbers, and as many again for each of Adam's moments
 
@@ -23,14 +25,34 @@ MAX_DIMENSIONS = 2000  # two million numbers, and as many again for each of Adam
 class FullNormal(JointGuide):
     """A multivariate normal for all globals together; arguments as for `JointGuide`."""
 
-    def allocate(self, start: Float[Tensor, " d"]) -> None:
-        """Make locations, logarithms of scales, and the triangle below the diagonal."""
+    def allocate(self, start: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """Locations, logarithms of scales, and the triangle below the diagonal."""
         refuse_too_wide(start, type(self).__name__)
-        self.raw = nn.Parameter(torch.cat([start, torch.zeros(cholesky_width(len(start)) - len(start))]))
+        return {"normal": standing_at(start)}
 
-    def distribution(self, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
+    def distribution(self, numbers: Numbers, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
         """The multivariate normal."""
-        return cholesky_normals(self.raw, loc, unit)
+        return regressed_normals(numbers["normal"], loc, unit)
+
+
+def standing_at(start: Float[Tensor, " d"]) -> Float[Tensor, " width"]:
+    """The numbers of a multivariate normal about a place, its components independent."""
+    d = len(start)
+    return torch.cat([start, start.new_zeros(d * (d + 1) // 2)])
+
+
+def regressed_normals(
+    raw: Float[Tensor, "*n width"], loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]
+) -> Distribution:
+    """Multivariate normals from d locations, d logarithms of conditional scales, and coefficients.
+
+    Each number is one of the normal's own noise plus a linear function of the noise of those before it, with
+    coefficients that stay moderate where two numbers are known by their sum alone: L = (I + coefficients) diag(scales).
+    """
+    d = len(loc)
+    scale = INITIAL_SCALE * raw[..., d : 2 * d].exp()
+    scale_tril = unit[:, None] * unit_lower(raw[..., 2 * d :], d) * scale[..., None, :]
+    return dist.MultivariateNormal(loc + unit * raw[..., :d], scale_tril=scale_tril)
 
 
 def refuse_too_wide(start: Float[Tensor, " d"], family: str) -> None:

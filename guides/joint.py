@@ -4,7 +4,7 @@
 
 The joint lives on the real line: sites are put one after the other into a vector u, a family says q(u), and each site
 is its part of u through the bijection to its support, whose Jacobian its density counts. A single site in no plate is
-drawn as itself; several are parts of an auxiliary site `globals`, so that their divergence from the prior is estimated
+drawn as itself; several are parts of an auxiliary site, so that their divergence from the prior is estimated
 at the draw, and not in closed form.
 """
 
@@ -28,13 +28,27 @@ from ..data.errors import PlatewiseError
 from ..data.sites import latent_sites, plate_of
 from . import kl as kl  # registers the divergence of a block from its prior
 from .normal import NormalGuide
-from .pathwise import pathwise
+from .pathwise import Pathwise
 from .plates import OpenPlates
 from .prior_means import PriorMeans
 from .row_block_normal import RowBlockNormal
 from .row_table import SiteTable, Start
 
-GLOBALS = "globals"  # the auxiliary site
+Numbers = Mapping[str, Tensor]  # what a family is described by, by name
+
+
+class _Parameters(nn.ParameterDict):
+    """A family's numbers, that describe `d` numbers of the model.
+
+    Each is in the gradient of all: the more there are, the smaller the steps that they can take together.
+
+    Attributes:
+        step_scale: What the learning rate is multiplied by.
+    """
+
+    def __init__(self, numbers: Numbers, d: int) -> None:
+        super().__init__({name: nn.Parameter(x) for name, x in numbers.items()})
+        self.step_scale = 0.5 / d**0.5
 
 
 class JointGuide(nn.Module, ABC):
@@ -58,11 +72,11 @@ class JointGuide(nn.Module, ABC):
         self.has_local = False
 
     @abstractmethod
-    def allocate(self, start: Float[Tensor, " d"]) -> None:
-        """Make the family's parameters, to start about `loc + unit * start`."""
+    def allocate(self, start: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """The family's numbers at the start, about `loc + unit * start`."""
 
     @abstractmethod
-    def distribution(self, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
+    def distribution(self, numbers: Numbers, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
         """The joint of d numbers on the real line; `loc` and `unit` are where its numbers are, and in what unit."""
 
     def setup(self, model: Any, batch: RowBatch, starts: Mapping[str, Start] | None = None) -> None:
@@ -80,11 +94,14 @@ class JointGuide(nn.Module, ABC):
             trace = poutine.trace(model).get_trace(batch)
         places = {name: plate_of(site, trace, batch) for name, site in latent_sites(trace).items()}
         joint = self._chosen(places)
+        for name in joint:
+            _refuse_weighted(name, trace.nodes[name])
         self.tables.extend(
             SiteTable(name, trace.nodes[name], places[name], batch, (starts or {}).get(name)) for name in joint
         )
         if joint:
-            self.allocate(torch.cat([_start(table) for table in self._tables()]))
+            start = torch.cat([_start(table) for table in self._tables()])
+            self.numbers = _Parameters(self.allocate(start), len(start))
         self.has_local = len(joint) < len(places)
         if self.has_local:
             means = {name: trace.nodes[name]["value"] for name in joint}
@@ -100,8 +117,23 @@ class JointGuide(nn.Module, ABC):
 
     def joint(self) -> Distribution:
         """The distribution of all sites of the joint, as one vector on the real line."""
+        return self.distribution(dict(self.numbers), *self._origin())
+
+    def own_draws(self) -> Distribution:
+        """The joint, of draws that are scored as they are made.
+
+        In float64: beside a location of 1, float32 cannot tell draws apart whose scale is a ten-millionth.
+        """
+        origin = [x.double() for x in self._origin()]
+        numbers = {name: x.double() for name, x in self.numbers.items()}
+        q = self.distribution(numbers, *origin)
+        if not q.has_rsample:
+            return q
+        return Pathwise(q, self.distribution({name: x.detach() for name, x in numbers.items()}, *origin))
+
+    def _origin(self) -> Start:
         loc, unit = (torch.cat(parts) for parts in zip(*(_origin(table) for table in self._tables()), strict=True))
-        return self.distribution(loc, unit)
+        return loc, unit
 
     def posterior(self, batch: RowBatch) -> dict[str, Distribution]:
         """The distribution of each site, where they are independent: one global site, and independent local ones.
@@ -117,17 +149,27 @@ class JointGuide(nn.Module, ABC):
     def _sample_joint(self, plates: OpenPlates) -> dict[str, Tensor]:
         if not len(self.tables) or self._is_single:
             return {table.name: pyro.sample(table.name, _as_site(table, self.joint())) for table in self._tables()}
-        u = pyro.sample(GLOBALS, pathwise(self.joint()), infer={"is_auxiliary": True})
+        u = pyro.sample(self.auxiliary, self.own_draws(), infer={"is_auxiliary": True})
         values = {}
         for table, part in zip(self._tables(), u.split([t.n * t.d for t in self._tables()], -1), strict=True):
             table.require_size(plates.batch)
             with plates.around(table):
-                values[table.name] = pyro.sample(table.name, _at(table, part))
+                values[table.name] = pyro.sample(table.name, _at(table, part.to(table.loc)))
         return values
 
     @property
     def _is_single(self) -> bool:
-        return len(self.tables) == 1 and not self._tables()[0].frames
+        return len(self.tables) == 1 and not self._tables()[0].frames and not self._tables()[0].batch_shape
+
+    @property
+    def auxiliary(self) -> str:
+        """The name of the site that several sites are parts of; no model has one like it."""
+        return f"joint of {', '.join(table.name for table in self._tables())}"
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether `setup` has been called."""
+        return self.has_local or len(self.tables) > 0
 
     def _tables(self) -> list[SiteTable]:
         return [table for table in self.tables if isinstance(table, SiteTable)]
@@ -144,6 +186,15 @@ class JointGuide(nn.Module, ABC):
                 f"model with {there}. Use the guide of its rows and columns alone, or name other sites."
             )
         return joint
+
+
+def _refuse_weighted(name: str, site: Mapping[str, Any]) -> None:
+    """A mask or scale would be that of the prior and of the Jacobian, but not of the joint."""
+    if site["mask"] not in (None, True) or site["scale"] != 1:
+        raise PlatewiseError(
+            f"Expected the global site {name!r} without mask or scale for a joint guide, got one with. Take "
+            "MeanFieldNormal or RowBlockNormal, or leave it to local= by sites=."
+        )
 
 
 def _origin(table: SiteTable) -> Start:

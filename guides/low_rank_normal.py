@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..data.errors import PlatewiseError
-from .joint import JointGuide
+from .joint import JointGuide, Numbers
 from .normal import INITIAL_SCALE
 
 START_SHARE = 0.1  # of the initial scale, in all columns of W together: at zero they would not learn
@@ -41,14 +41,13 @@ class LowRankNormal(JointGuide):
         self.rank = rank
         self.config |= {"rank": rank}
 
-    def allocate(self, start: Float[Tensor, " d"]) -> None:
-        """Make locations, logarithms of scales, and W."""
+    def allocate(self, start: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """Locations, logarithms of scales, and W in units of the initial scale."""
         d, k = len(start), min(self.rank, len(start))
-        self.raw = nn.Parameter(torch.cat([start, torch.zeros(d), START_SHARE * torch.randn(d * k) / k**0.5]))
+        return {"loc": start, "log_scale": torch.zeros(d), "factor": START_SHARE * torch.randn(d * k) / k**0.5}
 
-    def distribution(self, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
+    def distribution(self, numbers: Numbers, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
         """The normal."""
-        d = len(loc)
-        scale, factor = INITIAL_SCALE * unit, self.raw[2 * d :].reshape(d, -1)
-        variance = (scale * self.raw[d : 2 * d].exp()).square()
-        return dist.LowRankMultivariateNormal(loc + unit * self.raw[:d], scale[:, None] * factor, variance)
+        scale, factor = INITIAL_SCALE * unit, numbers["factor"].reshape(len(loc), -1)
+        variance = (scale * numbers["log_scale"].exp()).square()
+        return dist.LowRankMultivariateNormal(loc + unit * numbers["loc"], scale[:, None] * factor, variance)

@@ -28,9 +28,8 @@ from torch.distributions import Distribution, constraints
 
 from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from .full_normal import refuse_too_wide
-from .joint import JointGuide
-from .row_block_normal import cholesky_normals, cholesky_width
+from .full_normal import refuse_too_wide, regressed_normals, standing_at
+from .joint import JointGuide, Numbers
 
 SPREAD = 0.5  # of the components about the start, in prior standard deviations
 
@@ -55,23 +54,20 @@ class MixtureOfNormals(JointGuide):
         self.config |= {"components": components}
         self._drawn: int | None = None
 
-    def allocate(self, start: Float[Tensor, " d"]) -> None:
-        """Make weights and components, these apart from each other: from one place they would stay one."""
+    def allocate(self, start: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """Weights, and components apart from each other: from one place they would stay one."""
         refuse_too_wide(start, type(self).__name__)
-        d = len(start)
-        raw = torch.zeros(self.components, cholesky_width(d))
-        raw[:, :d] = start + SPREAD * torch.randn(self.components, d)
-        self.raw = nn.Parameter(raw.flatten())
-        self.logits = nn.Parameter(torch.zeros(self.components))
+        starts = start + SPREAD * torch.randn(self.components, len(start))
+        return {"logits": torch.zeros(self.components), "normals": torch.cat([standing_at(x) for x in starts])}
 
-    def distribution(self, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
+    def distribution(self, numbers: Numbers, loc: Float[Tensor, " d"], unit: Float[Tensor, " d"]) -> Distribution:
         """The mixture, drawn from one component only while that component's stratum is run."""
-        normals: Any = cholesky_normals(self.raw.reshape(self.components, -1), loc, unit)
-        return NormalMixture(self.logits, normals.loc, normals.scale_tril, self._drawn)
+        normals: Any = regressed_normals(numbers["normals"].reshape(self.components, -1), loc, unit)
+        return NormalMixture(numbers["logits"], normals.loc, normals.scale_tril, self._drawn)
 
     def strata(self) -> list[tuple[Tensor, Callable[[RowBatch], Any]]]:
         """Weight of each component, and the guide that draws from it and scores by the whole mixture."""
-        weights = self.logits.softmax(-1)
+        weights = self.numbers["logits"].softmax(-1)
         return [(weights[k], partial(self._stratum, k)) for k in range(self.components)]
 
     def _stratum(self, k: int, batch: RowBatch) -> dict[str, Tensor]:
@@ -127,11 +123,6 @@ class NormalMixture(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> NormalMixture:
         """The same of another batch shape."""
         return NormalMixture(self.logits, self.loc, self.scale_tril, self.component, batch_shape)
-
-    def detached(self) -> NormalMixture:
-        """The same with parameters that take no gradients."""
-        logits, loc, scale_tril = (x.detach() for x in (self.logits, self.loc, self.scale_tril))
-        return NormalMixture(logits, loc, scale_tril, self.component, self.batch_shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Float[Tensor, "*n d"]:
         """Draws, with gradients if they come from one component."""

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution, LowRankMultivariateNormal, MultivariateNormal
+from torch.distributions import Distribution
 
 
 class Pathwise(TorchDistribution):
@@ -53,16 +53,3 @@ class Pathwise(TorchDistribution):
     def log_prob(self, value: Float[Tensor, "*n d"]) -> Float[Tensor, "*n"]:
         """Log density, in nats, with gradients to the value alone."""
         return self.fixed.log_prob(value)
-
-
-def pathwise(q: Any) -> Distribution:
-    """A joint distribution with pathwise gradients alone, for families whose density takes no inverse."""
-    if isinstance(q, MultivariateNormal):
-        return Pathwise(q, MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach()))
-    if isinstance(q, LowRankMultivariateNormal):
-        parts = (x.detach() for x in (q.loc, q.cov_factor, q.cov_diag))
-        return Pathwise(q, LowRankMultivariateNormal(*parts))
-    if getattr(q, "has_rsample", False) and hasattr(q, "detached"):
-        return Pathwise(q, q.detached())
-    fallback: Distribution = q
-    return fallback

@@ -22,13 +22,16 @@ class RowBlockNormal(NormalGuide):
 
     def width(self, d: int) -> int:
         """Numbers that describe a block: d locations, d logarithms of scales, d (d - 1) / 2 below the diagonal."""
-        return cholesky_width(d)
+        return d + d * (d + 1) // 2
 
     def block(
         self, raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
     ) -> Distribution:
         """Multivariate normals over vectors (..., d), with Cholesky factor L = diag(scale) (I + lower triangle)."""
-        return cholesky_normals(raw, loc, unit)
+        d = loc.shape[-1]
+        scale = INITIAL_SCALE * unit * raw[..., d : 2 * d].exp()
+        lower = unit_lower(raw[..., 2 * d :], d)
+        return dist.MultivariateNormal(loc + unit * raw[..., :d], scale_tril=scale[..., None] * lower)
 
     def raw_of(
         self,
@@ -46,22 +49,7 @@ class RowBlockNormal(NormalGuide):
         return raw.masked_fill(failed[:, None] != 0, torch.nan)
 
 
-def cholesky_width(d: int) -> int:
-    """Numbers that describe a multivariate normal of `d` dimensions."""
-    return d + d * (d + 1) // 2
-
-
-def cholesky_normals(
-    raw: Float[Tensor, "*n width"], loc: Float[Tensor, "*#n d"], unit: Float[Tensor, "*#n d"]
-) -> Distribution:
-    """Multivariate normals from d locations, d logarithms of scales, and what is below the diagonal."""
-    d = loc.shape[-1]
-    scale = INITIAL_SCALE * unit * raw[..., d : 2 * d].exp()
-    lower = _unit_lower(raw[..., 2 * d :], d)
-    return dist.MultivariateNormal(loc + unit * raw[..., :d], scale_tril=scale[..., None] * lower)
-
-
-def _unit_lower(below: Float[Tensor, "*n k"], d: int) -> Float[Tensor, "*n d d"]:
+def unit_lower(below: Float[Tensor, "*n k"], d: int) -> Float[Tensor, "*n d d"]:
     """Lower-triangular matrices with ones on the diagonal, from their entries below it, row by row."""
     row, col = torch.tril_indices(d, d, -1, device=below.device)
     identity = torch.eye(d, device=below.device, dtype=below.dtype).flatten()

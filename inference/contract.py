@@ -17,6 +17,7 @@ from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
 from ..data.program_lines import ProgramLines, line_of
 from .contract_faults import explained
+from .contract_particles import require_particles
 from .contract_runs import require_parameters, run, run_on_fewer_rows, undisturbed
 from .contract_sites import (
     refuse_discrete_latents,
@@ -25,7 +26,7 @@ from .contract_sites import (
     require_same_sites,
 )
 from .contract_sizes import require_batch_plates
-from .contract_values import require_shapes, require_support
+from .contract_values import require_finite, require_guide_support, require_shapes, require_support
 
 
 def check_contract(model: Any, guide: Any, batch: RowBatch) -> None:
@@ -46,6 +47,7 @@ def check_contract(model: Any, guide: Any, batch: RowBatch) -> None:
             require_parameters(model, guide, batch)
             raise
         require_parameters(model, guide, batch)
+        require_finite(model, guide, batch)
 
 
 def _check(model: Any, guide: Any, batch: RowBatch) -> None:
@@ -55,6 +57,7 @@ def _check(model: Any, guide: Any, batch: RowBatch) -> None:
     require_same_sites(p, q)
     refuse_discrete_latents(p, q)
     require_same_plates(p, q)
+    require_guide_support(p, q)
     as_fitted = run(poutine.replay(model, q.trace), batch)
     require_support(as_fitted)
     require_shapes(as_fitted)
@@ -64,14 +67,10 @@ def check_particles(model: Any, guide: Any, batch: RowBatch, plate: AbstractCont
     """Run guide and model in a plate of particles, which only programs that index from the right can stand.
 
     Raises:
-        PlatewiseError: Naming an observed site that counts every particle's draw for every other.
+        PlatewiseError: If they break off there, or naming an observed site that mixes the draws of particles.
     """
-    remedy = (
-        "index from the right (x[..., 0], batch.at_rows(x)), particles stand left of the plates; or set particles=1"
-    )
-    with torch.no_grad(), undisturbed(model, guide, batch), plate:
-        q = run(guide, batch)
-        require_shapes(run(poutine.replay(model, q.trace), batch), remedy)
+    with torch.no_grad(), undisturbed(model, guide, batch):
+        require_particles(model, guide, batch, plate)
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def one_line() -> Iterator[None]:
             yield
     except PlatewiseError as error:
         raise PlatewiseError(lines.added_to(str(error).splitlines()[0])) from error
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, IndexError) as error:
         if (told := explained(error)) is not None:
             raise told from error
         raise

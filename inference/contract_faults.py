@@ -17,6 +17,8 @@ from .constraint_words import elementwise, first_violation, in_words
 TWICE = r"Multiple \w+ sites named '(.+)'|duplicate plate '(.+)'|^(\S+) is already in the trace"
 COLLIDE = r'at plates "(.+)" and "(.+)", collide at dim=(-\d+)'
 MISMATCH = r"Shape mismatch inside plate\('(.+)'\) at site (\S+) dim -?\d+, (\d+) vs (\d+)"
+SIZES = r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)"
+TOO_FEW_AXES = r"Dimension out of range"
 OUT_OF_BOUNDS = r"index (\d+) is out of bounds for dimension -?\d+ with size (\d+)"
 
 REMEDIES = {
@@ -44,8 +46,11 @@ def explained(error: Exception, batch: RowBatch | None = None) -> PlatewiseError
         TWICE: _twice,
         COLLIDE: _collide,
         MISMATCH: _mismatch,
+        SIZES: _sizes,
         OUT_OF_BOUNDS: _out_of_bounds,
     }
+    if re.search(TOO_FEW_AXES, str(error)) and (told := _too_few_axes(error)) is not None:
+        return PlatewiseError(told)
     for pattern, tell in kinds.items():
         if match := re.search(pattern, str(error), re.MULTILINE):
             told = tell(match, raising_line(error), batch)
@@ -71,12 +76,34 @@ def _collide(match: re.Match[str], line: str, batch: RowBatch | None) -> str:
 
 def _mismatch(match: re.Match[str], line: str, batch: RowBatch | None) -> str:
     plate, site, expected, got = match.groups()
-    remedy = "Give the distribution one element for each of the plate."
-    if batch is not None and int(expected) == len(batch.value):
-        picks = {len(batch.rows): "at_rows", batch.n_cols: "at_cols"}
-        if (pick := picks.get(int(got))) is not None:
-            remedy = f"Pick each entry's value with batch.{pick}(...)."
+    remedy = _pick({int(expected), int(got)}, batch) or "Give the distribution one element for each of the plate."
     return f"Expected site {site!r} of size {expected}, as plate {plate!r} has it, got size {got}{line}. {remedy}"
+
+
+def _sizes(match: re.Match[str], line: str, batch: RowBatch | None) -> str | None:
+    sizes = [int(size) for size in match.groups()]
+    if not (remedy := _pick(set(sizes), batch)):
+        return None
+    return f"Expected tensors of one size, got {sizes[0]} and {sizes[1]}{line}. {remedy}"
+
+
+def _pick(sizes: set[int], batch: RowBatch | None) -> str:
+    """How values of rows or columns become those of entries, where sizes that differ are theirs; nothing elsewhere."""
+    if batch is None or len(batch.value) not in sizes:
+        return ""
+    picks = {len(batch.rows): "at_rows", batch.n_cols: "at_cols"}
+    found = [pick for size, pick in picks.items() if size in sizes - {len(batch.value)}]
+    return f"Pick each entry's value with batch.{found[0]}(...)." if found else ""
+
+
+def _too_few_axes(error: Exception) -> str | None:
+    names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if (picked := next((name for name in names if name in {"at_rows", "at_cols"}), None)) is None:
+        return None
+    return (
+        f"Expected batch.{picked}(x) with an axis right of the plate's, got none{raising_line(error)}. For one number "
+        f"each, write batch.{picked}(x, event_dim=0)."
+    )
 
 
 def _out_of_bounds(match: re.Match[str], line: str, batch: RowBatch | None) -> str | None:

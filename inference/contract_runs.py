@@ -135,5 +135,5 @@ def undisturbed(model: Any, guide: Any, batch: RowBatch) -> Iterator[None]:
         finally:
             for module, buffers in zip(modules, before, strict=True):
                 for name, x in module.named_buffers():
-                    if name in buffers:
+                    if name in buffers and not torch.equal(x, buffers[name]):  # a write would spoil a caller's graph
                         x.copy_(buffers[name])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pyro.distributions import Unit
+
 from ..data.errors import PlatewiseError
 from .contract_runs import Run
 
@@ -35,7 +37,7 @@ def require_batch_plates(p: Run, q: Run, fewer: Run | None) -> None:
         elif kind == "rows" and p.plate_of(name) == "global":
             raise PlatewiseError(_latent_outside(name, p))
     for name, site in p.observed.items():
-        kind = _changes_with(name, p, fewer)
+        kind = None if isinstance(site["fn"], Unit) else _changes_with(name, p, fewer)  # a factor may scale itself
         if kind and fewer and p.plate_of(name) == "global" and _same_scale(site, fewer.trace.nodes[name]):
             raise PlatewiseError(_unscaled(name, p, kind))
 

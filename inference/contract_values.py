@@ -1,4 +1,4 @@
-"""Observed values: those that their likelihood can have, with one log-probability for each element of their plates."""
+"""Observed values: those that their likelihood can have, with one finite log-probability for each element of plates."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import MaskedDistribution
+from pyro import poutine
+from pyro.distributions import MaskedDistribution, Unit
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..data.batches import RowBatch
 from ..data.errors import PlatewiseError
-from .constraint_words import first_violation, in_words
-from .contract_runs import Run
+from .constraint_words import SHOWN, elementwise, first_violation, in_words
+from .contract_runs import TRIES, Run, run, undisturbed
+
+UNBOUNDED = ("Normal", "StudentT", "Laplace", "Cauchy")  # families, as transforms may not say where they lead
+BOUNDED = tuple(
+    type(x)
+    for x in (constraints.positive, constraints.nonnegative, constraints.less_than(0.0), constraints.unit_interval)
+)
 
 
 def require_support(p: Run) -> None:
@@ -29,6 +38,63 @@ def require_support(p: Run) -> None:
                 f"Expected values of observed site {name!r} to be {in_words(support)}, as {_law(site)} has them, got "
                 f"{wrong}{p.lines.of(name)}. Choose a likelihood for such values, or change the data."
             )
+
+
+def require_guide_support(p: Run, q: Run) -> None:
+    """Check that a guide keeps to where the prior has mass: that no site with bounds is drawn from the whole line.
+
+    Raises:
+        PlatewiseError: Naming the site, and what its values may be.
+    """
+    for name, site in p.latents.items():
+        support = elementwise(_support(site))
+        if isinstance(support, BOUNDED) and (law := _law(q.latents[name])) in UNBOUNDED:
+            raise PlatewiseError(
+                f"Expected the guide to draw {name!r} from {in_words(support)}, as {_law(site)} in the model has them, "
+                f"got draws of {law}, which are any{q.lines.of(name)}. Transform a normal: "
+                "dist.TransformedDistribution(normal, biject_to(support)), or dist.LogNormal for numbers above 0."
+            )
+
+
+def require_finite(model: Any, guide: Any, batch: RowBatch) -> None:
+    """Check that log-probabilities of observed values are finite at draws from the guide.
+
+    Raises:
+        PlatewiseError: If some are not at any of several draws, naming the site and the first such value.
+    """
+    told = None
+    with undisturbed(model, guide, batch):
+        for _ in range(TRIES):
+            q = run(guide, batch)
+            told = _not_finite(run(poutine.replay(model, q.trace), batch))
+            if told is None:
+                return
+    if told is not None:
+        raise PlatewiseError(told)
+
+
+def _not_finite(p: Run) -> str | None:
+    for name, site in p.observed.items():
+        log_prob = scale_and_mask(_log_prob(name, site, p), 1.0, site["mask"])
+        wrong = ~log_prob.isfinite()
+        if wrong.any():
+            law = "" if isinstance(site["fn"], Unit) else f" under {_law(site)}"  # Unit: pyro.factor
+            return (
+                f"Expected finite log-probabilities of observed site {name!r}, got {log_prob[wrong][0]:g}"
+                f"{_place(site['value'], wrong, p.batch)}{law}{p.lines.of(name)}. Choose a likelihood that has such "
+                "values, or keep its parameters within bounds: softplus in place of .exp(), no logarithm of 0 or less."
+            )
+    return None
+
+
+def _place(value: Tensor, wrong: Tensor, batch: RowBatch) -> str:
+    """The first value with a wrong log-probability; the row, where a row's values have one together."""
+    if value.shape[: wrong.ndim] == wrong.shape and value.numel():
+        numbers = [f"{x:g}" for x in value[wrong][0].flatten()[:SHOWN].tolist()]
+        return f" for the value {', '.join(numbers)}"
+    if wrong.shape == batch.rows.shape:
+        return f" for row {batch.rows[wrong][0]}"
+    return ""
 
 
 def require_shapes(p: Run, remedy: str = "use dim=-1 plates and .to_event() for the other axes") -> None:

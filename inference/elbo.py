@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import pyro
-import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
@@ -53,9 +52,9 @@ class SampledELBO(nn.Module):
         """Expected log-likelihood and divergence of the latents: the bound is the first less the second."""
         if not isinstance(self.guide, Stratifies):
             return self._terms(self.guide, batch)
-        weights, programs = zip(*self.guide.strata(), strict=True)
-        data, kl = zip(*(self._terms(program, batch) for program in programs), strict=True)
-        return torch.stack(weights) @ torch.stack(data), torch.stack(weights) @ torch.stack(kl)
+        zero = batch.value.new_zeros(())
+        terms = [(weight, *self._terms(program, batch)) for weight, program in self.guide.strata()]
+        return sum((w * data for w, data, _ in terms), start=zero), sum((w * kl for w, _, kl in terms), start=zero)
 
     def _terms(self, guide: Callable[[RowBatch], Any], batch: RowBatch) -> tuple[Tensor, Tensor]:
         with self.particle_plate(batch):
@@ -119,7 +118,7 @@ def elbo_of(
     Raises:
         PlatewiseError: If a closed form is asked for and there is none.
     """
-    closed = likelihood != "sampled" and has_closed_form(model, guide, batch)
+    closed = likelihood != "sampled" and not isinstance(guide, Stratifies) and has_closed_form(model, guide, batch)
     if likelihood == "closed-form" and not closed:
         raise PlatewiseError(
             f"Expected a closed form of {type(model).__name__}'s likelihood under {type(guide).__name__}, got none. "

@@ -82,7 +82,7 @@ class PairedAdam:
     """Dense Adam and `RowAdam` as one.
 
     The learning rate is in prior standard deviations. Weights of networks know no such unit: a module with an attribute
-    `step_scale` has its parameters step by that times the rate.
+    `step_scale` (a float) has its parameters step by that times the rate.
 
     Args:
         module: Whose parameters to train; those of `nn.Embedding(sparse=True)` go to the row-wise part.
@@ -174,7 +174,7 @@ def _groups(params: list[nn.Parameter], weight_decay: float, scales: Mapping[int
 
 def _step_scales(module: nn.Module) -> dict[int, float]:
     """Of parameters below a module with `step_scale`, that: what the learning rate is multiplied by for them."""
-    scaled: list[Any] = [m for m in module.modules() if hasattr(m, "step_scale")]
+    scaled: list[Any] = [m for m in module.modules() if isinstance(getattr(m, "step_scale", None), float)]
     return {id(p): m.step_scale for m in scaled for p in m.parameters()}
 
 

@@ -46,6 +46,11 @@ class SetsUp(Protocol):
         """Make parameters for the model's latent sites."""
 
 
+def needs_setup(guide: Any) -> bool:
+    """Whether a guide that makes its parameters for a model has not done so."""
+    return isinstance(guide, SetsUp) and not getattr(guide, "is_set_up", bool(list(guide.parameters())))  # type: ignore[attr-defined]
+
+
 @runtime_checkable
 class Stratifies(Protocol):
     """A guide that is a mixture: the bound is the weighted sum of those of its strata."""

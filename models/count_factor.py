@@ -121,7 +121,7 @@ class CountFactor(nn.Module):
     def log_mean(self, batch: RowBatch, latents: Latents) -> Float[Tensor, "*s b n_cols"]:
         """Logarithm of the expected counts of the batch's rows."""
         user, item = latents.user, latents.item
-        of_rows = latents.mu[..., None] + user[..., -1] + batch.log_totals()
+        of_rows = latents.mu + user[..., -1] + batch.log_totals()
         biases = of_rows[..., None] + item[..., None, :, -1]
         log_mean: Tensor = biases + user[..., :-1] @ item[..., :-1].mT
         return log_mean

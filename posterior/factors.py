@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch.distributions import Distribution
 
 from ..data.errors import PlatewiseError
 from ..inference.fitted import Fitted
 from ..models.bilinear import Block
 from .canonical import Affine, block_posterior, canonical_frame, has_factors, item_blocks, user_blocks
 from .reader import reading
+
+DRAWS = 4000  # of a mean that has no closed form
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def factors(fitted: Fitted) -> Factors:
         frame = canonical_frame(reader)
         rows, row_sd = _moments(user_blocks(reader), frame.user)
         cols, col_sd = _moments(item_blocks(reader), frame.item)
-        mu = float(block_posterior(reader, reader.any_row())["mu"].mean) + frame.shift
+        mu = _mean(block_posterior(reader, reader.any_row())["mu"]) + frame.shift
     return Factors(
         obsm={"X_factors": rows[:, :-1], "X_factors_sd": row_sd[:, :-1]},
         varm={"factors": cols[:, :-1], "factors_sd": col_sd[:, :-1]},
@@ -88,6 +91,14 @@ def factors(fitted: Fitted) -> Factors:
         mu=mu,
         strength=frame.strength,
     )
+
+
+def _mean(q: Distribution) -> float:
+    """The mean of a number; by draws, where its family knows none."""
+    try:
+        return float(q.mean)
+    except NotImplementedError:
+        return float(q.sample(torch.Size([DRAWS])).mean())
 
 
 def _moments(blocks: Iterator[Block], by: Affine) -> tuple[np.ndarray, np.ndarray]:

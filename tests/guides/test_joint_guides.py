@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache, partial
 
 import anndata as ad
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -21,7 +22,7 @@ from platewise.guides import (
 from platewise.inference import Fitted, coordinate_ascent, svi
 from platewise.inference.elbo import ClosedFormELBO, SampledELBO, elbo_of
 from platewise.models import LatentFactor
-from platewise.posterior import evaluate, predict, to_arviz
+from platewise.posterior import evaluate, factors, predict, to_arviz
 from platewise.testing.contract import ContractTests
 from pyro import poutine
 from pyro.infer import Trace_ELBO
@@ -99,7 +100,7 @@ def test_sites_are_in_their_supports_and_have_the_densities_of_the_change_of_var
         if name in GLOBALS:
             assert site["fn"].support.check(sites[name]["value"]).all()
             assert sites[name]["value"].shape == site["value"].shape
-    u = q.nodes["globals"]["value"]
+    u = q.nodes[guide.auxiliary]["value"]
     k = [t.n * t.d for t in guide.tables]
     assert k == [1, 1, 2, 3, 4]
     _, log_spread, on_simplex, *_ = u.split(k)
@@ -171,7 +172,7 @@ class _Given(nn.Module):
         self.guide, self.fixed = guide, fixed
 
     def forward(self, batch: RowBatch) -> None:
-        poutine.condition(self.guide, data={"globals": self.fixed})(batch)
+        poutine.condition(self.guide, data={self.guide.auxiliary: self.fixed})(batch)
 
 
 def _without_entries(batch: RowBatch) -> RowBatch:
@@ -183,7 +184,7 @@ def test_rows_keep_their_closed_form_beside_a_joint(make):
     """Given the globals, the divergence of the rows has no variance over draws."""
     guide, data = made(make, Hierarchy(), (1000, 4)), _without_entries(batch())
     perturb(guide)
-    fixed = poutine.trace(guide).get_trace(data).nodes["globals"]["value"]
+    fixed = poutine.trace(guide).get_trace(data).nodes[guide.auxiliary]["value"]
     elbo = SampledELBO(Hierarchy(), _Given(guide, fixed))
     first, second = (elbo.terms(data)[1] for _ in range(2))
     torch.testing.assert_close(first, second)
@@ -223,7 +224,7 @@ def test_a_joint_finds_correlations_that_a_mean_field_has_not():
         with batch.entries("entries"):
             pyro.sample("y", dist.Normal(a + b + 0 * batch.value, 0.5), obs=batch.value)
 
-    options = {"epochs": 150, "particles": 8, "progress": False, "dtype": torch.float64}
+    options = {"epochs": 600, "batch_rows": 40, "particles": 8, "progress": False, "dtype": torch.float64}
     fitted = svi.fit(sums, FullNormal(), hierarchy_data(40), **options)
     n = fitted.obs["n_entries"].sum()
     precision = torch.tensor([[1.0, 0], [0, 1]]) + n / 0.25 * torch.ones(2, 2)
@@ -242,6 +243,51 @@ def test_an_encoder_may_stand_beside_a_joint():
     guide = FullNormal(AmortizedNormal(hidden=4, inputs="raw"))
     fitted = svi.fit(levels, guide, data(), epochs=2, progress=False)
     assert fitted.history["elbo"].notna().all()
+
+
+@EVERY
+def test_a_global_with_an_axis_and_no_plate_is_taken_along(make):
+    def model(batch: RowBatch) -> None:
+        x = pyro.sample("x", dist.Normal(batch.value.new_zeros(3), 1.0))
+        with batch.entries("entries"):
+            pyro.sample("y", dist.Normal(x[..., 0] + 0 * batch.value, 1.0), obs=batch.value)
+
+    assert np.isfinite(svi.fit(model, make(), data(), epochs=2, progress=False).elbo)
+
+
+@pytest.mark.parametrize("make", [partial(MixtureOfNormals, 2), Flow, FullNormal])
+def test_factors_are_read_beside_any_family_of_the_grand_mean(make):
+    ratings = simulate_ratings(LatentFactor(2, sigma=0.5, user_scale=0.4), 30, 12, 150, given={"mu": 3.0}, seed=1)[0]
+    fitted = svi.fit(LatentFactor(2), make(), ratings, epochs=30, progress=False)
+    assert abs(factors(fitted).mu - ratings.X.data.mean()) < 1.0
+
+
+def test_strata_are_never_passed_over_for_a_closed_form():
+    guide, batch = made(partial(MixtureOfNormals, 2), LatentFactor(2)), RowBatch.blank(12, 4)
+    assert isinstance(elbo_of(LatentFactor(2), guide, batch), SampledELBO)
+
+
+def test_joints_may_stand_in_joints_and_locals_may_have_parameters_before():
+    class Own(MeanFieldNormal):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = nn.Parameter(torch.zeros(()))
+
+        def forward(self, batch: RowBatch) -> dict[str, torch.Tensor]:
+            return {name: x + 0 * self.more for name, x in super().forward(batch).items()}
+
+    for guide in (FullNormal(FullNormal(sites=("spread",)), sites=("level", "slope")), FullNormal(Own())):
+        other = svi.fit(Hierarchy(), guide, data(), epochs=1, progress=False)
+        assert np.isfinite(other.elbo)
+
+
+def test_a_mask_or_scale_on_a_global_is_refused():
+    def model(batch: RowBatch) -> None:
+        with poutine.scale(scale=0.5):
+            pyro.sample("x", dist.Normal(batch.value.new_zeros(()), 1.0))
+
+    with pytest.raises(PlatewiseError, match="global site 'x' without mask or scale"):
+        made(FullNormal, model)
 
 
 class _RowsAlone(nn.Module):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyro
@@ -12,6 +13,7 @@ import torch
 from platewise.data import PlatewiseError, RowBatch, make_ratings
 from platewise.guides import MeanFieldNormal
 from platewise.inference import svi
+from platewise.models import PoissonRows
 from pyro.infer.autoguide import AutoDelta
 from torch import nn
 
@@ -118,6 +120,32 @@ def discrete_latent(batch: RowBatch) -> None:
     observe(batch, batch.at_rows(likes, 0))
 
 
+def gamma_of_zeros(batch: RowBatch) -> None:
+    rate = batch.at_rows(levels(batch), 0).exp()
+    with batch.entries("entries"):
+        pyro.sample("y", dist.Gamma(2.0, rate), obs=batch.value - 1)
+
+
+def rate_that_overflows(batch: RowBatch) -> None:
+    rate = (1000 + batch.at_rows(levels(batch), 0)).exp()
+    with batch.entries("entries"):
+        pyro.sample("y", dist.Poisson(rate), obs=batch.value.round())
+
+
+def rate_that_overflows_in_whole_rows(batch: RowBatch) -> None:
+    counts = replace(batch, value=batch.value.round())
+    with batch.row_plate("rows"):
+        level = pyro.sample("level", unit())
+        log_rate = (1000 + level)[..., None] + batch.value.new_zeros(batch.n_cols)
+        pyro.sample("y", PoissonRows(counts, log_rate), obs=counts.value)
+
+
+def factor_that_overflows(batch: RowBatch) -> None:
+    level = batch.at_rows(levels(batch), 0)
+    with batch.entries("entries"):
+        pyro.factor("y", -batch.value * (1000 + level).exp())
+
+
 class WantsMore(nn.Module):
     def forward(self, values: torch.Tensor, n_users: int) -> None:
         pass
@@ -180,6 +208,16 @@ MISTAKES = {
     "parameters that are not numbers": Mistake(
         logarithm_of_a_negative_number, "loc of Normal .* not NaN, got nan .* Look for", 'pyro.sample("y", dist.N'
     ),
+    "values of no density": Mistake(
+        gamma_of_zeros, "'y', got -inf for the value 0 under Gamma .* Choose a likelihood", 'pyro.sample("y", dist.Gam'
+    ),
+    "a rate that overflows": Mistake(
+        rate_that_overflows, r"'y', got nan for the value \d under Poisson .* bounds: softp", 'pyro.sample("y", dist.P'
+    ),
+    "a rate that overflows in whole rows": Mistake(
+        rate_that_overflows_in_whole_rows, r"'y', got -inf for row \d under PoissonRows", 'pyro.sample("y", Poisson'
+    ),
+    "a factor that overflows": Mistake(factor_that_overflows, "'y', got -inf .test_", 'pyro.factor("y"'),
     "rows by global index": Mistake(
         rows_by_global_index, r"row \d of a tensor that holds the . of the batch .* batch.at_rows", "mean = level[batch"
     ),
