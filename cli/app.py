@@ -133,10 +133,13 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def _explained(error: Exception) -> tuple[str, int]:
     """What to say of an error, and the exit code."""
     from ..data.errors import PlatewiseError
+    from .own_faults import fault_of_own
     from .wording import at_the_command_line
 
     if isinstance(error, PlatewiseError):
         return f"error: {at_the_command_line(str(error))}", 2
+    if (fault := fault_of_own(error)) is not None:
+        return f"error: {fault}", 2
     if isinstance(error, OSError):
         return f"error: {at_the_command_line(_of_the_system(error))}", 2
     if isinstance(error, MemoryError):

@@ -75,8 +75,8 @@ def fit(
     covariate: Annotated[
         list[str] | None,
         typer.Option(
-            help="vae: column of obs that the decoder reads, labels or real numbers; may be repeated. A model of your "
-            "own finds it in batch.covariates."
+            help="vae: column of obs that the decoder reads, labels (as codes) or real numbers (standardised: mean 0, "
+            "standard deviation 1); may be repeated. A model of your own finds it in batch.covariates."
         ),
     ] = None,
     dispersion: Annotated[

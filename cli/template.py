@@ -28,7 +28,8 @@ class MyModel(nn.Module):
     """
 
     unstored = "missing"  # an entry that is not stored says nothing; "zero" would make it an observed zero
-    recommended = {"learning_rate": 0.05, "epochs": 100}  # of this model's fits, where you do not say otherwise
+    # covariates = {"categories": {"group": 3}, "continuous": {"age": 1}}  # levels; numbers a row
+    recommended = {"learning_rate": 0.2, "epochs": 60}  # of this model's fits, where you do not say otherwise
 
     def __init__(self, rank=3):
         super().__init__()
@@ -40,6 +41,8 @@ class MyModel(nn.Module):
         """The program: a batch is some of the rows (users), with all their entries (ratings)."""
         zeros = batch.value.new_zeros(1 + self.rank)  # of the batch's precision, on its device
         mu = pyro.sample("mu", dist.Normal(zeros[0], 10.0))
+        # What is known of rows, batch.covariates["age"] of shape (b,), goes into the prior of a latent of theirs, say
+        # dist.Normal(weight * age[:, None], 0.5); added to `mean` instead, the interval of weight would be too narrow.
         with batch.row_plate("users"):  # the batch owns the plates, and with them the scale of a mini-batch
             user = pyro.sample("user", dist.Normal(zeros, 0.5).to_event(1))
         with batch.col_plate("items"):
@@ -51,10 +54,7 @@ class MyModel(nn.Module):
 
 
 class MyGuide(nn.Module):
-    """q(mu) prod_i q(user_i) prod_j q(item_j), every number an independent normal.
-
-    It samples the sites of the model, in the same plates. `--guide mean-field` is such a guide, made for any model.
-    """
+    """q(mu) prod_i q(user_i) prod_j q(item_j), normals in the model's plates, as `--guide mean-field` makes."""
 
     def setup(self, model, batch, starts=None):
         """Make the parameters, once the numbers of rows and columns are known: locations and log scales."""

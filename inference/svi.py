@@ -27,6 +27,7 @@ from ..data.errors import PlatewiseError
 from ..data.loader import RowLoader
 from ..data.source import COUNT, Source, source_of
 from .contract import as_module, check_contract, one_line, require_module
+from .contract_runs import run
 from .covariates import describe_covariates, read_covariates
 from .device import generator_states, own_generators, pick_device, restore_generators
 from .elbo import ClosedFormELBO, SampledELBO, elbo_of
@@ -145,7 +146,11 @@ def init(
         PlatewiseError: If model and guide break the contract, or the model observes none of the entries.
     """
     batch = next(loader.epoch(0))
-    set_up(model, guide, loader)
+    try:
+        set_up(model, guide, loader)
+    except (ValueError, RuntimeError, IndexError):  # of a batch of one row and entry: sizes mean more on a real one
+        run(model, batch)
+        raise
     with ObservedSites() as observed:
         check_contract(model, guide, batch)
     if validation is not None:

@@ -8,7 +8,9 @@ A model gets them by naming itself, in a file of its owner's:
     class TestMyModel(ContractTests):
         model, guide = MyModel, MyGuide
 
-and `python -m pytest` runs them on a small matrix. `make_data` returns another one: 20 to 200 rows will do.
+and `python -m pytest` runs them on a small matrix, with covariates if the model says what it takes
+(`covariates = {"categories": {"group": 3}, "continuous": {"age": 1}}`). `make_data` and `make_covariates`
+return others: 20 to 200 rows will do.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from ..inference.elbo import elbo_of
 from ..inference.rebuild import allocate
 from .fixed_latents import FixedLatents
 from .named_parts import NamedParts
-from .small_data import Values, small_data
+from .small_data import Values, small_covariates, small_data
 
 BATCHES = 3  # mini-batches an epoch
 EPOCHS = 2
@@ -64,8 +66,8 @@ class ContractTests(NamedParts):
         return small_data(self.values, getattr(self.make_model(), "unstored", "missing"))
 
     def make_covariates(self) -> dict[str, np.ndarray]:
-        """Arrays per row that the model reads, if any."""
-        return {}
+        """Arrays per row that the model reads: small ones of what it says in its attribute `covariates`, if it does."""
+        return small_covariates(self.make_model(), self.make_data().n_obs)
 
     def test_guide_samples_the_sites_of_the_model(self) -> None:
         """Every latent site of the model is drawn by the guide, and no other."""

@@ -1,9 +1,9 @@
-"""A small matrix to test a model on, the same at every call: ratings, counts or answers."""
+"""A small matrix to test a model on, the same at every call: ratings, counts or answers; and covariates of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import anndata as ad
 import numpy as np
@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from ..data.container import make_ratings
 from ..data.errors import PlatewiseError
 from ..data.meaning import Unstored, mark
+from ..inference.covariates import taken_by
 
 Values = Literal["ratings", "counts", "binary"]
 
@@ -46,6 +47,23 @@ def small_data(values: Values | str = "ratings", unstored: Unstored | str = "mis
     x = DRAW[values](rng, N_ENTRIES).astype(np.float32)
     entries = sp.csr_matrix((x, (row, col)), shape=(N_ROWS, N_COLS))  # zeros that are stored stay stored
     return make_ratings(entries, np.arange(N_ROWS), np.arange(N_COLS))
+
+
+def small_covariates(model: Any, n_rows: int) -> dict[str, np.ndarray]:
+    """Covariates that a model says it takes, in its attribute `covariates`; none if it does not say.
+
+    Args:
+        model: The model; `{"categories": {"group": 3}, "continuous": {"age": 1}}` of it, say, has 3 groups and one age.
+        n_rows: Rows to have them for.
+
+    Returns:
+        Of each category codes (n_rows,), all levels as often as each other, as far as rows go; of each continuous one
+        standard normal numbers, (n_rows,) of width 1 and (n_rows, width) of others.
+    """
+    rng, said = np.random.default_rng(0), taken_by(model) or {"categories": {}, "continuous": {}}
+    codes = {name: rng.permutation(n_rows) % levels for name, levels in said["categories"].items()}
+    sizes = {name: (n_rows,) if width == 1 else (n_rows, width) for name, width in said["continuous"].items()}
+    return codes | {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
 
 
 def _named(x: sp.csr_matrix) -> ad.AnnData:
