@@ -34,12 +34,23 @@ def test_commands(ratings, capfd):
     assert Path("posterior.nc").is_file()
 
 
+def test_commands_of_a_model_of_ones_own(ratings, capfd):
+    commands = commands_of(blocks("sh")[4:])
+    assert len(commands) == 5
+    run("platewise ingest ratings.csv -o ratings.h5ad", capfd)
+    run("platewise split ratings.h5ad --test 0.1 --seed 0 -o train.h5ad test.h5ad", capfd)
+    for command in commands:
+        run(command + " --epochs 2" * (" fit " in command), capfd)
+    assert Path("mine.nc").is_file()
+    assert blocks("python")[-1] in Path("test_my_model.py").read_text()
+
+
 def test_commands_of_cells(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)
     for name in ("filtered_feature_bc_matrix", "B"):
         write_10x(Path(name), n_cells=40, n_genes=2050, names=("MS4A1", "CD79A"))
-    commands = commands_of(blocks("sh")[2:])
+    commands = commands_of(blocks("sh")[2:4])
     assert len(commands) == 8
     ingest, fit, *others = commands
     Path("filtered_feature_bc_matrix").rename("A")
@@ -70,14 +81,14 @@ def test_five_commands(block, last):
 
 
 def test_python(ratings, capfd):
-    _, fit_and_read, own_model = blocks("python")
+    _, fit_and_read, own_model, _ = blocks("python")
     names: dict[str, object] = {}
     exec(fit_and_read, names)
     exec(own_model, names)
-    from platewise.guides import MeanFieldNormal
+    from platewise.guides import AutoGuide
 
     train, test = names["train"], names["test"]
-    fitted = names["svi"].fit(names["PoissonCounts"](), MeanFieldNormal(), train, epochs=2)
+    fitted = names["svi"].fit(names["PoissonCounts"](), AutoGuide(), train, epochs=2)
     assert np.isfinite(names["evaluate"](fitted, test, n_samples=20).log_predictive_density)
 
 

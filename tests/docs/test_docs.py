@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import typer
-from platewise.cli import app
+from platewise.cli import app, main
 from platewise.data import read_cells, write_h5ad
 
 from ..made_data import few_epochs, write_10x
@@ -22,6 +23,7 @@ DOCS = ROOT / "docs"
 BLOCK = re.compile(
     r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE
 )  # with anything after `python`, it is not run
+COMMANDS = re.compile(r"^```sh\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 WITH_CODE = [path for path in sorted(DOCS.rglob("*.md")) if BLOCK.search(path.read_text(encoding="utf-8"))]
 
 
@@ -43,6 +45,28 @@ def test_python_of_a_page_runs_in_order(path, tmp_path, monkeypatch, capfd):
     names: dict[str, object] = {"__name__": "page"}
     for block in BLOCK.findall(path.read_text(encoding="utf-8")):
         exec(compile(block, str(path), "exec"), names)
+
+
+def test_commands_of_a_model_of_ones_own_run_in_order(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    (block,) = COMMANDS.findall((DOCS / "own-model.md").read_text(encoding="utf-8"))
+    for command in block.splitlines():
+        shorter = " --epochs 2" if command.startswith("platewise fit") else ""
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(command + shorter)[1:])
+        assert ended.value.code in (0, None), (command, capfd.readouterr().err)
+    assert Path("posterior.nc").is_file()
+
+
+@pytest.mark.parametrize("page", ["guide.md", "own-model.md"])
+def test_figures_of_a_page_are_small_and_say_what_made_them(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for name in re.findall(r"\]\((figures/\S+\.png)\)", text):
+        assert (DOCS / name).stat().st_size < 200_000, name
+        after = text.partition(name)[2]
+        (script,) = re.findall(r"`python (examples/\w+\.py) [^`]+`", after)[:1]
+        assert (ROOT / script).is_file(), script
 
 
 @pytest.fixture
