@@ -73,7 +73,8 @@ class Flow(JointGuide):
         normal: Any = regressed_normals(numbers["normal"], loc, unit)
         base = dist.Normal(torch.zeros_like(loc), torch.ones_like(loc)).to_event(1)
         bends = [bend for one in self.maps for bend in _bends(one)]
-        return dist.TransformedDistribution(base, [*bends, LowerCholeskyAffine(normal.loc, normal.scale_tril)])
+        last = LowerCholeskyAffine(normal.loc, normal.scale_tril, cache_size=1)  # else all before it were inverted
+        return dist.TransformedDistribution(base, [*bends, last])
 
     def own_draws(self) -> Distribution:
         """The joint: it remembers what its draws were made of, and with fixed parameters it would have to invert."""

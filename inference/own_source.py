@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-import sysconfig
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ from types import ModuleType
 from typing import Any
 
 from ..data.errors import PlatewiseError
+from .faithful_source import imported_from_beside, is_as_run, is_installed
 
 FOLDER = "source"  # of a run directory
-_REMEMBERED = "__platewise_source__"  # attribute of a module that was run from here
+REMEMBERED = "__platewise_source__"  # attribute of a module that was run from here
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def _run(source: OwnSource, name: str) -> None:
     if spec is None:
         raise PlatewiseError(f"Expected a file of Python, got {source.path}. Give it a name that ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    setattr(module, _REMEMBERED, source)
+    setattr(module, REMEMBERED, source)
     sys.modules[name] = module  # dataclasses look themselves up there while they are made
     try:
-        exec(compile(source.text, str(source.path), "exec"), module.__dict__)
+        exec(compile(source.text, str(source.path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:  # whatever a person's own code may raise
         del sys.modules[name]
         raise PlatewiseError(f"Expected source that runs, got {what_went_wrong(error, source.path)}") from error
@@ -102,23 +102,44 @@ def own_source(thing: Any) -> OwnSource | None:
         thing: The class or function.
 
     Returns:
-        Its file; None where no file can be run again to get it: it is installed, made inside a function, or typed into
-        a notebook or the script that runs.
+        Its file; None where no file can be run again to get it: it is installed, made inside a function, typed into a
+        notebook or the script that runs, changed since it was imported, or needs other files that are not installed.
     """
-    module = sys.modules.get(thing.__module__)
-    if module is None or thing.__module__ == "__main__" or "<" in thing.__qualname__:
+    found = _file(thing)
+    if found is None:
         return None
-    if isinstance(remembered := getattr(module, _REMEMBERED, None), OwnSource):
-        return remembered
+    module, source = found
+    as_run = hasattr(module, REMEMBERED) or is_as_run(module, source.text)
+    return source if as_run and imported_from_beside(module, source.text) is None else None
+
+
+def require_one_file(thing: Any) -> None:
+    """Check that a class or function of a person's own needs no file beside its own, which a copy would lack.
+
+    Raises:
+        PlatewiseError: Naming what it imports that is not installed.
+    """
+    found = _file(thing)
+    beside = imported_from_beside(found[0], found[1].text) if found else None
+    if found and beside is not None:
+        raise PlatewiseError(
+            f"Expected a model in one file, got {found[1].path} with an import of {beside}, which is not installed. "
+            "Write what it takes from there into the file, or install that (not as an editable package)."
+        )
+
+
+def _file(thing: Any) -> tuple[ModuleType, OwnSource] | None:
+    """The module of a class or function, and its file as it was run, or else as it is now."""
+    home = getattr(thing, "__module__", None) or ""
+    module = sys.modules.get(home)
+    if module is None or home == "__main__" or home.startswith("platewise.") or "<" in thing.__qualname__:
+        return None
+    if isinstance(remembered := getattr(module, REMEMBERED, None), OwnSource):
+        return module, remembered
     path = Path(getattr(module, "__file__", None) or "")
-    if path.suffix != ".py" or not path.is_file() or _is_installed(path):
+    if path.suffix != ".py" or not path.is_file() or is_installed(path):
         return None
-    return OwnSource(path, path.read_bytes())
-
-
-def _is_installed(path: Path) -> bool:
-    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(path.resolve().is_relative_to(Path(place).resolve()) for place in places)
+    return module, OwnSource(path, path.read_bytes())
 
 
 @dataclass

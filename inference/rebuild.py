@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..data.batches import RowBatch
@@ -18,8 +19,8 @@ from ..data.errors import PlatewiseError
 from .contract import Program, as_module, require_module
 from .covariates import blank_batch
 from .device import own_generators
-from .own_source import Copies, Gathered, own_source, what_went_wrong
-from .protocols import Allocates, SetsUp
+from .own_source import Copies, Gathered, own_source, require_one_file, what_went_wrong
+from .protocols import Allocates, SetsUp, needs_setup
 
 Kind = Literal["model", "guide"]
 _DESCRIPTIONS = ({"class", "config"}, {"class", "config", "source"})  # keys of what `described` returns
@@ -35,8 +36,9 @@ def make(called: Any, kind: Kind, settings: Mapping[str, Any]) -> nn.Module:
         settings: Arguments.
 
     Raises:
-        PlatewiseError: In one line, if it cannot be made so.
+        PlatewiseError: In one line, if it cannot be made so, or needs a file beside its own.
     """
+    require_one_file(called)
     if kind == "model" and inspect.isroutine(called):
         return as_module(called)
     try:
@@ -60,39 +62,67 @@ def described(module: nn.Module, sources: Gathered | None = None) -> dict[str, A
     """Class of a module and its settings: the arguments that make one like it, in words that JSON has.
 
     Args:
-        module: The module. Its settings are those that `make` gave it, or else its attribute `config`; modules among
-            them are described likewise.
+        module: The module. Its settings are those that `make` gave it, or else its attribute `config` where its class
+            takes them; modules among them are described likewise.
         sources: Takes in the source of what is not Platewise's own, where there is a file of it.
 
     Returns:
         `class` and `config`, and of a person's own also `source`, the name of the copy. `config` is None where the
-        settings are none that JSON has.
+        settings are not known, or are none that JSON has.
     """
     own, config = _made_by(module)
-    settings = {name: described(x, sources) if isinstance(x, nn.Module) else x for name, x in config.items()}
+    if config is not None:
+        config = {name: described(x, sources) if isinstance(x, nn.Module) else x for name, x in config.items()}
     if own.__module__.startswith("platewise."):
-        return {"class": f"{own.__module__}:{own.__qualname__}", "config": settings}
+        return {"class": f"{own.__module__}:{own.__qualname__}", "config": config}
     source = own_source(own) if sources is not None else None
     if sources is None or source is None:
         return {"class": f"{own.__module__}:{own.__qualname__}", "config": {}}
     name = f"{source.path.stem}:{own.__qualname__}"
-    return {"class": name, "config": settings if _fits_json(settings) else None, "source": sources.add(source)}
+    return {"class": name, "config": config if _fits_json(config) else None, "source": sources.add(source)}
 
 
-def _made_by(module: nn.Module) -> tuple[Any, dict[str, Any]]:
-    """What was called to make a module, as far as is known, and the settings it was called with."""
+def _made_by(module: nn.Module) -> tuple[Any, dict[str, Any] | None]:
+    """What was called to make a module, and the settings it was called with; None if these are not known."""
     if isinstance(module, Program):
         return module.function, {}
-    config = getattr(module, "config", {})
-    made: tuple[Any, dict[str, Any]] = (type(module), config if isinstance(config, dict) else {})
-    return getattr(module, _MADE, made)
+    made: tuple[Any, dict[str, Any] | None] | None = getattr(module, _MADE, None)
+    return made or (type(module), _settings(module))
 
 
-def _fits_json(settings: dict[str, Any]) -> bool:
+def _settings(module: nn.Module) -> dict[str, Any] | None:
+    """The attribute `config`, if the class can be called with it: a subclass may inherit one that is not its own."""
+    own, config = type(module), getattr(module, "config", None)
+    if own.__module__.startswith("platewise."):
+        return config if isinstance(config, dict) else {}
+    if any(own.__init__ is base.__init__ for base in (nn.Module, PyroModule)):
+        return {}
+    taken = inspect.signature(own)
+    if isinstance(config, dict) and _binds(taken, config):
+        return config
+    return None if taken.parameters else {}
+
+
+def _binds(taken: inspect.Signature, config: Mapping[str, Any]) -> bool:
     try:
-        return bool(json.dumps(settings))
+        taken.bind(**config)
+    except TypeError:
+        return False
+    return True
+
+
+def _fits_json(config: Any) -> bool:
+    """Whether settings come back from JSON as they were, but for tuples, which are lists there."""
+    try:
+        return bool(json.loads(json.dumps(config)) == _with_lists(config))
     except (TypeError, ValueError):
         return False
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_lists(x) for key, x in value.items()}
+    return [_with_lists(x) for x in value] if isinstance(value, list | tuple) else value
 
 
 def rebuild(description: Mapping[str, Any], kind: Kind, given: Any = None, copies: Copies | None = None) -> nn.Module:
@@ -135,7 +165,7 @@ def _from_source(description: Mapping[str, Any], kind: Kind, qualname: str, copi
     for name in qualname.split("."):
         called = getattr(called, name, None)
     if called is None or description["config"] is None:
-        got = "no such name" if called is None else "settings that JSON could not hold"
+        got = "no such name" if called is None else "settings that are not known, or that JSON could not hold"
         raise PlatewiseError(
             f"Expected {qualname} and its settings in {copies.run}, got {got}. Make it as for the fit and pass "
             f"load(..., {kind}=...); a class whose `config` is a dict of plain arguments is made again by itself."
@@ -167,7 +197,7 @@ def allocate(
         with own_generators(like.device):
             model.allocate(blank_batch(*sizes, covariates))
     model.to(like)
-    if isinstance(guide, SetsUp) and not list(guide.parameters()):
+    if isinstance(guide, SetsUp) and needs_setup(guide):
         blank = blank_batch(*sizes, covariates).to(like.device, like.dtype)
         with own_generators(like.device):
             guide.setup(model, blank)

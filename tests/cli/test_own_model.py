@@ -1,6 +1,7 @@
 """Models and guides of a person's own at the command line, and guides by name."""
 
 import json
+import sys
 from contextlib import contextmanager
 
 import pandas as pd
@@ -102,7 +103,7 @@ def test_a_model_of_ones_own_fits_by_each_guide_and_is_read(folder, platewise, g
     assert result.code == 0, result.err
     config = read_config("run")
     assert config["model"]["config"] == {"sd": 0.5}
-    assert config["guide"]["class"].endswith("FullNormal") == (guide in (None, "auto+mean-field"))
+    assert config["guide"]["class"].endswith("AutoGuide") == (guide in (None, "auto+mean-field"))
     scored = platewise("evaluate", "run", folder / "test.h5ad", "--samples", 20, "--json", "--trust")
     assert json.loads(scored.out)["n"] == 200, scored.err
 
@@ -259,3 +260,14 @@ def test_every_name_of_a_guide_makes_one():
         assert hasattr(family(name), "setup"), name
     with pytest.raises(PlatewiseError, match="got '٣'"):
         require_family("mixture:٣", "latent-factor")
+
+
+def test_a_file_that_needs_another_beside_it_is_refused(folder, platewise, tmp_path, monkeypatch):
+    (tmp_path / "beside.py").write_text("OFFSET = 5.0\n")
+    (tmp_path / "mine.py").write_text(f"from beside import OFFSET\n{SOURCE}")
+    assert "No module named 'beside'" in fit(platewise, folder / "train.h5ad", "--model", "mine.py:flat").err
+    monkeypatch.syspath_prepend(tmp_path)
+    refused = fit(platewise, folder / "train.h5ad", "--model", "mine.py:flat")
+    assert refused.code == 2
+    assert "mine.py with an import of beside, which is not installed. Write what" in refused.err
+    monkeypatch.delitem(sys.modules, "beside")
