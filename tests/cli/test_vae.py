@@ -244,7 +244,7 @@ def test_a_level_of_a_fit_without_covariates(platewise):
             "got --sweeps, which belongs to coordinate-ascent. Leave it out.",
         ),
         ("fit cells.h5ad @ --guide row-block -o o", "for --model vae (diagonal, full, flow), got 'row-block'"),
-        ("fit cells.h5ad --guide full -o o", "for --model latent-factor (mean-field, row-block), got 'full'"),
+        ("fit cells.h5ad --guide full -o o", "with --algorithm coordinate-ascent, got 'full', which svi alone fits"),
         ("fit cells.h5ad @ --latent 0 -o o", "latent of at least 1, got 0"),
         ("fit cells.h5ad @ --estimator closed-form -o o", "Use --estimator sampled."),
         ("fit cells.h5ad @ --dispersion gene-batch -o o", "Expected --batch-key with --dispersion gene-batch"),
