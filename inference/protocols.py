@@ -7,7 +7,7 @@ with the same latent sites. Everything else here is optional, and opens a door.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -46,7 +46,7 @@ class SetsUp(Protocol):
         """Make parameters for the model's latent sites."""
 
 
-def needs_setup(guide: Any) -> bool:
+def needs_setup(guide: Any) -> TypeGuard[SetsUp]:
     """Whether a guide that makes its parameters for a model has not done so."""
     return isinstance(guide, SetsUp) and not getattr(guide, "is_set_up", bool(list(guide.parameters())))  # type: ignore[attr-defined]
 

@@ -20,7 +20,7 @@ from .contract import Program, as_module, require_module
 from .covariates import blank_batch
 from .device import own_generators
 from .own_source import Copies, Gathered, own_source, require_one_file, what_went_wrong
-from .protocols import Allocates, SetsUp, needs_setup
+from .protocols import Allocates, needs_setup
 
 Kind = Literal["model", "guide"]
 _DESCRIPTIONS = ({"class", "config"}, {"class", "config", "source"})  # keys of what `described` returns
@@ -188,7 +188,7 @@ def allocate(
 
     Args:
         model: The model.
-        guide: The guide; made for the model unless it has parameters.
+        guide: The guide; made for the model unless it has been.
         sizes: Numbers of rows and columns.
         covariates: Shape per row and dtype of each covariate.
         like: A tensor of the device and dtype they are to have.
@@ -197,7 +197,7 @@ def allocate(
         with own_generators(like.device):
             model.allocate(blank_batch(*sizes, covariates))
     model.to(like)
-    if isinstance(guide, SetsUp) and needs_setup(guide):
+    if needs_setup(guide):
         blank = blank_batch(*sizes, covariates).to(like.device, like.dtype)
         with own_generators(like.device):
             guide.setup(model, blank)

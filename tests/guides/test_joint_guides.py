@@ -1,9 +1,7 @@
 """Families of the globals beside guides of the rows and columns."""
 
 from dataclasses import replace
-from functools import cache, partial
 
-import anndata as ad
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -28,20 +26,8 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 from .hierarchy import GLOBALS, Hierarchy, hierarchy_data
+from .joint_families import EVERY, data, made
 from .set_blocks import perturb
-
-FAMILIES = {
-    "full": FullNormal,
-    "low-rank": LowRankNormal,
-    "mixture": partial(MixtureOfNormals, 2),
-    "flow": partial(Flow, units=8),
-}
-EVERY = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES)
-
-
-@cache
-def data() -> ad.AnnData:
-    return hierarchy_data()
 
 
 class HierarchyContract(ContractTests):
@@ -76,12 +62,6 @@ class TestSomeSitesAndColumns(ContractTests):
     make_model = staticmethod(lambda: LatentFactor(2))
     make_guide = staticmethod(lambda: FullNormal(MeanFieldNormal(), sites=["item"]))
     make_data = staticmethod(lambda: simulate_ratings(LatentFactor(2, sigma=0.5, user_scale=0.4), 40, 6, 120)[0])
-
-
-def made(make, model: nn.Module, shape: tuple[int, int] = (12, 4)) -> nn.Module:
-    guide = make()
-    guide.setup(model, RowBatch.blank(*shape))
-    return guide.double()
 
 
 def batch() -> RowBatch:

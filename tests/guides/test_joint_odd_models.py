@@ -1,8 +1,7 @@
 """What joint guides do with unusual models, and what they refuse."""
 
-from functools import cache, partial
+from functools import partial
 
-import anndata as ad
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -23,26 +22,8 @@ from platewise.posterior import factors
 from pyro import poutine
 from torch import nn
 
-from .hierarchy import Hierarchy, hierarchy_data
-
-FAMILIES = {
-    "full": FullNormal,
-    "low-rank": LowRankNormal,
-    "mixture": partial(MixtureOfNormals, 2),
-    "flow": partial(Flow, units=8),
-}
-EVERY = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES)
-
-
-@cache
-def data() -> ad.AnnData:
-    return hierarchy_data()
-
-
-def made(make, model: nn.Module, shape: tuple[int, int] = (12, 4)) -> nn.Module:
-    guide = make()
-    guide.setup(model, RowBatch.blank(*shape))
-    return guide.double()
+from .hierarchy import Hierarchy
+from .joint_families import EVERY, data, made
 
 
 @EVERY
