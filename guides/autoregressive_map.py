@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Float
-from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor
 from torch.distributions import Transform, constraints
+
+
+@runtime_checkable
+class Autoregressive(Protocol):
+    """A network that says a and b of components in an order, its `permutation`: Pyro's are such."""
+
+    permutation: Tensor
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """One tensor each of b and a, from values and, if there is one, a context."""
 
 
 class AutoregressiveMap(Transform):
@@ -23,7 +34,7 @@ class AutoregressiveMap(Transform):
     bijective = True
 
     def __init__(
-        self, network: ConditionalAutoRegressiveNN, context: Float[Tensor, "*b c"] | None = None, bound: float = 1.0
+        self, network: Autoregressive, context: Float[Tensor, "*b c"] | None = None, bound: float = 1.0
     ) -> None:
         super().__init__(cache_size=1)  # the density of its own draws needs no inverse
         self.network, self.given, self.bound = network, () if context is None else (context,), bound

@@ -62,6 +62,7 @@ class JointGuide(nn.Module, ABC):
     """
 
     may_be_empty: ClassVar[bool] = False  # whether a model without global sites will do
+    has_divergence: ClassVar[bool] = True  # whether its divergence from normal priors is known in closed form
 
     def __init__(self, local: nn.Module | None = None, *, sites: Collection[str] | None = None) -> None:
         super().__init__()
@@ -117,7 +118,11 @@ class JointGuide(nn.Module, ABC):
 
     def joint(self) -> Distribution:
         """The distribution of all sites of the joint, as one vector on the real line."""
-        return self.distribution(dict(self.numbers), *self._origin())
+        return self.distribution(self.all_numbers(), *self._origin())
+
+    def all_numbers(self) -> Numbers:
+        """What the joint is described by: all of the family's parameters, by name."""
+        return dict(self.numbers)
 
     def own_draws(self) -> Distribution:
         """The joint, of draws that are scored as they are made.
@@ -125,7 +130,7 @@ class JointGuide(nn.Module, ABC):
         In float64: beside a location of 1, float32 cannot tell draws apart whose scale is a ten-millionth.
         """
         origin = [x.double() for x in self._origin()]
-        numbers = {name: x.double() for name, x in self.numbers.items()}
+        numbers = {name: x.double() for name, x in self.all_numbers().items()}
         q = self.distribution(numbers, *origin)
         if not q.has_rsample:
             return q
@@ -147,7 +152,7 @@ class JointGuide(nn.Module, ABC):
         return {table.name: _as_site(table, self.joint()) for table in self._tables()} | of_local
 
     def _sample_joint(self, plates: OpenPlates) -> dict[str, Tensor]:
-        if not len(self.tables) or self._is_single:
+        if not len(self.tables) or (self._is_single and self.has_divergence):
             return {table.name: pyro.sample(table.name, _as_site(table, self.joint())) for table in self._tables()}
         u = pyro.sample(self.auxiliary, self.own_draws(), infer={"is_auxiliary": True})
         values = {}
