@@ -27,6 +27,7 @@ from .new_model import new_model
 from .posterior import posterior
 from .predict import predict
 from .rank_genes import rank_genes
+from .recalibrate import recalibrate
 from .recommend import recommend
 from .simulate import simulate
 from .split import split
@@ -48,6 +49,7 @@ COMMANDS = (
     generate,
     rank_genes,
     anomalies,
+    recalibrate,
     posterior,
 )
 

@@ -98,9 +98,19 @@ def _evaluate_entries(
     else:
         entry = ("an entry", "entries") if is_expression(fitted.meaning) else RATING
         names = fitted.meaning["row_name"], fitted.meaning["col_name"]
-        show(scores, str(run), *names, entry, held_out=not _is_training(fitted, entries))
+        show(scores, str(run), *names, entry, in_sample=_in_sample(fitted, entries))
         if scores.n_unknown_rows and is_expression(fitted.meaning) and isinstance(fitted.model, ClosedForm):
             typer.echo(f"to describe new rows by their own entries: {command('fold-in', run, test, '-o')} NEW")
+
+
+def _in_sample(fitted: Fitted, entries: ad.AnnData) -> str | None:
+    """What the fit had of exactly these entries before; None if it had not."""
+    from ..data.storage import fingerprint
+
+    if _is_training(fitted, entries):
+        return "the fit was trained on"
+    found = fitted.recalibration
+    return "the noise was recalibrated on" if found and found.fingerprint == fingerprint(entries) else None
 
 
 def _is_training(fitted: Fitted, entries: ad.AnnData) -> bool:
@@ -121,7 +131,7 @@ def show(
     row_name: str,
     col_name: str,
     entry: tuple[str, str] = RATING,
-    held_out: bool = True,
+    in_sample: str | None = None,
 ) -> None:
     """Print an evaluation as tables.
 
@@ -131,7 +141,7 @@ def show(
         row_name: What a row is.
         col_name: What a column is.
         entry: What an entry is, and many of them.
-        held_out: Whether they were held out of the fit.
+        in_sample: What the fit had of them before, if it had.
     """
     from .output import print_table
 
@@ -145,7 +155,7 @@ def show(
     ]
     inside = f"of the {many} are inside"
     lines += [(f"{100 * float(p):.0f}% interval", f"{100 * x:.1f}%", inside) for p, x in scores.coverage.items()]
-    kept = "held-out " if held_out else ""
+    kept = "held-out " if in_sample is None else ""
     print_table(f"{title}: {scores.n:,} {kept}{many}", ("", "value", "what it is"), lines)
     deciles = zip(range(1, 11), scores.coverage_by_row_decile["0.9"], scores.coverage_by_col_decile["0.9"], strict=True)
     print_table(
@@ -154,8 +164,8 @@ def show(
         ((str(k), f"{100 * x:.1f}%", f"{100 * y:.1f}%") for k, x, y in deciles),
     )
     typer.echo(f"Predictive scored: {scores.predictive}, noise of {one} included.")
-    if not held_out:
-        typer.echo(f"in-sample: these are the {many} that the fit was trained on.")
+    if in_sample is not None:
+        typer.echo(f"in-sample: these are the {many} that {in_sample}.")
     if scores.n_unknown_entries:
         typer.echo(
             f"{scores.n_unknown_entries:,} {many} have ids that the fit never saw ({scores.n_unknown_rows:,} "

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..data.batches import RowBatch
 from ..data.source import Source
 from .covariates import blank_batch
+from .recalibration import Recalibration
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Fitted:
             the levels of labels or the mean and sd of amounts (`obs_columns`).
         state: What the algorithm needs to go on: tensors by name; empty when there is nothing to go on with.
         data: The training data, or their path, for read-outs that need entries again; None if they are not at hand.
+        recalibration: Factors on the noise that a calibration split asked for; None where there was none.
     """
 
     model: nn.Module
@@ -58,6 +60,7 @@ class Fitted:
     covariates: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     data: ad.AnnData | Path | None = field(default=None, repr=False)
+    recalibration: Recalibration | None = None
 
     def __post_init__(self) -> None:
         guide: Any = self.guide

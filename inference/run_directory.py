@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ from ..data.writing import require_space, whole_folder
 from .device import pick_device
 from .fitted import Fitted
 from .own_source import Copies, Gathered
+from .recalibration import Recalibration
 from .rebuild import allocate, described, fill, rebuild
 
 FORMAT = 1
 CONFIG = "config.json"
 _PLAIN = ("algorithm", "options", "seed", "stopped", "converged", "meaning", "fingerprint", "covariates")
+_RECALIBRATION = "recalibration"
 _TABLES = {"obs": "rows.parquet", "var": "columns.parquet"}
 _TENSORS = {
     "model": "model.safetensors",
@@ -116,6 +119,8 @@ def load(
     tables = {name: _reading(pd.read_parquet, path / file) for name, file in _TABLES.items()}
     history = _reading(_read_history, path / "history.csv")
     about = {name: config[name] for name in _PLAIN} | {"options": _with_tuples(config["options"])}
+    if config.get(_RECALIBRATION) is not None:
+        about[_RECALIBRATION] = Recalibration(**_with_tuples(config[_RECALIBRATION]))
     copies = Copies(path, config.get("source", {}), trust_source)
     model = rebuild(config["model"], "model", model, copies)
     guide = rebuild(config["guide"], "guide", guide, copies)
@@ -182,6 +187,7 @@ def _config(fitted: Fitted, data: Path | str | None, from_disk: bool, folder: Pa
         "dtype": str(fitted.dtype).removeprefix("torch."),
         "data": {"file": None if data is None else str(Path(data).absolute()), "from_disk": from_disk},
         **{name: getattr(fitted, name) for name in _PLAIN},
+        _RECALIBRATION: None if fitted.recalibration is None else asdict(fitted.recalibration),
     }
 
 

@@ -12,6 +12,7 @@ from .fold_in import fold_in
 from .generate import generate
 from .predict import predict
 from .rank_genes import rank_genes
+from .recalibrate import recalibrate
 from .recommend import recommend
 from .refine import refine
 from .row_scores import score_rows
@@ -31,6 +32,7 @@ __all__ = [
     "load_netcdf",
     "predict",
     "rank_genes",
+    "recalibrate",
     "recommend",
     "refine",
     "save_netcdf",

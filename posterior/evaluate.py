@@ -15,9 +15,11 @@ from ..inference.fitted import Fitted
 from .blocks import Request
 from .columns import on_columns_of
 from .covariates import Covariates
+from .deciles import by_training_entries, tenths
 from .every_cell import evaluate_every_cell
 from .held_out import held_out
 from .names import Aligned
+from .noise import predictive_in_words
 from .predictive import Method, Settings, predictives
 from .reader import Reader, reading
 from .scores import DECILE_LEVEL, LEVELS, NAMES, Evaluation, scores_of
@@ -78,7 +80,7 @@ def evaluate(
         n_unknown_rows=len(rows.new),
         n_unknown_cols=len(cols.new),
         n_unknown_entries=int((~(rows.known & cols.known)).sum()),
-        predictive="moment-matched normal" if closed else "sampled",
+        predictive=predictive_in_words(fitted, closed),
     )
 
 
@@ -93,8 +95,6 @@ def _scores(reader: Reader, request: Request, settings: Settings) -> dict[str, n
 
 
 def _by_decile(inside: np.ndarray, by: Aligned, then: Aligned, counts: pd.Series) -> dict[str, list[float]]:
-    """Coverage by tenth of the entries, sorted by training entries; ties by name, so that their order is the fit's."""
-    n_training = np.concatenate([counts.to_numpy(), np.zeros(len(by.new))])[by.code]
-    order = np.lexsort((then.code, by.code, n_training))
-    parts = np.array_split(inside[order], 10)
+    """Coverage by tenth of the entries, sorted by training entries."""
+    parts = tenths(inside, by_training_entries(by, then, counts))
     return {str(DECILE_LEVEL): [float(part.mean()) if len(part) else math.nan for part in parts]}

@@ -21,6 +21,7 @@ from ..data.errors import PlatewiseError
 from .blocks import Block, Request
 from .draws import draws, entry_site
 from .moments import knows_moments, moments, refuse_without_moments
+from .noise import noise_factors, recalibrated
 from .reader import Reader
 
 Method = Literal["auto", "closed-form", "sampled"]
@@ -42,6 +43,14 @@ class NormalPredictive:
     def quantile(self, p: float) -> Entries:
         """Quantiles at probability p."""
         return self.mean + ndtri(p) * self.sd
+
+    def cdf(self, y: Entries) -> Entries:
+        """Probability of at most y."""
+        return np.asarray(ndtr((y - self.mean) / self.sd))
+
+    def pit(self, y: Entries, u: Entries) -> Entries:
+        """Probability integral transform; `u`, which breaks ties, is not needed."""
+        return self.cdf(y)
 
     def log_density(self, y: Entries) -> Entries:
         """Log density, in nats."""
@@ -80,6 +89,15 @@ class SampledPredictive:
         low = math.floor(place)
         high = min(low + 1, len(self.sorted) - 1)
         return (self.sorted[low] + (place - low) * (self.sorted[high] - self.sorted[low])).astype(np.float64)
+
+    def cdf(self, y: Entries) -> Entries:
+        """Share of the draws that are at most y."""
+        return np.asarray(sum(draw <= y for draw in self.sorted) / len(self.sorted))
+
+    def pit(self, y: Entries, u: Entries) -> Entries:
+        """Probability integral transform, place u of [0, 1) among equal draws: uniform where y is one more draw."""
+        below, equal = sum(draw < y for draw in self.sorted), sum(draw == y for draw in self.sorted)
+        return np.asarray((below + u * (equal + 1)) / (len(self.sorted) + 1))
 
     def log_density(self, y: Entries) -> Entries:
         """Log density, in nats; `y` is what the block observed."""
@@ -147,6 +165,7 @@ def predictives(reader: Reader, request: Request, settings: Settings) -> Iterato
 
 def _normal(reader: Reader, block: Block, settings: Settings) -> NormalPredictive:
     mean, variance, noise = (_numpy(x) for x in moments(reader, block))
+    noise = noise * noise_factors(reader.fitted, block) ** 2
     return NormalPredictive(mean, np.sqrt(variance + noise * (settings.of == "rating")))
 
 
@@ -155,7 +174,7 @@ def _sampled(reader: Reader, block: Block, settings: Settings) -> SampledPredict
     total = torch.zeros_like(block.batch.value, dtype=torch.float64)
     density = torch.full_like(total, -math.inf)
     for i, trace in enumerate(draws(reader, block, settings.n_samples)):
-        site = entry_site(trace, block)
+        site = recalibrated(entry_site(trace, block), reader.fitted, block)
         draw = site["fn"].sample() if settings.of == "rating" else _expectation(site)
         drawn[i] = draw.cpu().numpy()
         total += _expectation_or(site, draw)

@@ -37,7 +37,7 @@ class Evaluation:
         n_unknown_rows: Rows with entries here that the fit never saw; their entries get the prior predictive.
         n_unknown_cols: The same of columns.
         n_unknown_entries: Entries whose row or column the fit never saw.
-        predictive: What was scored: "moment-matched normal" or "sampled".
+        predictive: What was scored: "moment-matched normal" or "sampled", and whether its noise was recalibrated.
     """
 
     n: int
