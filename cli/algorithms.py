@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 OPTIONS = {
     "coordinate-ascent": ("sweeps", "tolerance"),
     "natural-gradient": ("passes", "batch_rows", "drop_users"),
-    "svi": ("epochs", "batch_rows", "learning_rate", "estimator", "validation", "patience"),
+    "svi": (
+        *("epochs", "until", "max_epochs", "batch_rows", "learning_rate"),
+        *("estimator", "validation", "patience"),
+    ),
 }
 ALGORITHMS = tuple(OPTIONS)
 OF_WHOLE_ROWS: dict[str, dict[str, Any]] = {  # all entries of a row make a bound that factors move little

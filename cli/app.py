@@ -17,6 +17,7 @@ import typer
 from .anomalies import anomalies
 from .demo import demo
 from .denoise import denoise
+from .diagnose import diagnose
 from .embed import embed
 from .evaluate import evaluate
 from .fit import fit
@@ -29,6 +30,7 @@ from .predict import predict
 from .rank_genes import rank_genes
 from .recalibrate import recalibrate
 from .recommend import recommend
+from .report import report
 from .simulate import simulate
 from .split import split
 
@@ -41,6 +43,8 @@ COMMANDS = (
     new_model,
     fit,
     evaluate,
+    diagnose,
+    report,
     predict,
     recommend,
     fold_in,

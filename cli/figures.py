@@ -25,7 +25,7 @@ _STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.title
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Axes]:
+def drawing(path: Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Axes]:
     """Axes to draw on, written as PNG; no global state of pyplot, no display."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=130, layout="constrained")
@@ -43,7 +43,7 @@ def draw_elbo(history: pd.DataFrame, n_entries: int, path: Path) -> None:
         path: The PNG to write.
     """
     sweeps, bound = history["epoch"].to_numpy(), history["elbo"].to_numpy() / n_entries
-    with _figure(path) as axes:
+    with drawing(path) as axes:
         axes.plot(sweeps, bound, color=BLUE, marker="o", markersize=3, label="ELBO, exact")
         axes.set(xlabel="sweep (all users, then all items)", ylabel="ELBO per training rating (nats)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -73,7 +73,7 @@ def draw_coverage(scores: Evaluation, path: Path) -> None:
         ("by activity of the user", scores.coverage_by_row_decile[NOMINAL], BLUE, "o", -0.1),
         ("by popularity of the item", scores.coverage_by_col_decile[NOMINAL], ORANGE, "s", 0.1),
     )
-    with _figure(path) as axes:
+    with drawing(path) as axes:
         axes.axhline(100 * float(NOMINAL), color=GREY, linestyle="--", linewidth=1, label="nominal: 90 %")
         for label, values, color, marker, shift in series:
             share = np.array(values, dtype=float)
@@ -112,7 +112,7 @@ def draw_predicted(predicted: pd.DataFrame, observed: np.ndarray, path: Path) ->
     low_x, high_x = np.quantile(mean, [0.0005, 0.9995])
     low_y, high_y = np.quantile(observed, [0.0005, 0.9995])
     rmse = float(np.sqrt(np.mean((observed - mean) ** 2)))
-    with _figure(path, (7.0, 5.2)) as axes:
+    with drawing(path, (7.0, 5.2)) as axes:
         bins = axes.hexbin(
             mean, observed, gridsize=60, extent=(low_x, high_x, low_y, high_y), bins="log", mincnt=1,
             cmap="Blues", linewidths=0.1,

@@ -56,6 +56,13 @@ def fit(
             "DATA says if not given. Counts may be taken either way, ratings as missing only."
         ),
     ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="latent-factor: whose the noise of ratings is: constant (one sigma for all; the default), or rows, "
+            "columns or both, each with a precision of its own. Entries that are not stored are missing then."
+        ),
+    ] = None,
     likelihood: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +120,16 @@ def fit(
     ] = False,
     epochs: Annotated[
         int | None, typer.Option(help="svi: passes over the users; 60 if not given. A vae has its own.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="svi: epochs, a number of them, or converged: stages of falling step size, until another would gain "
+            "too little; epochs if not given, converged with --max-epochs."
+        ),
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="svi --until converged: passes over the users at most; 500 if not given.")
     ] = None,
     batch_rows: Annotated[
         int | None,
@@ -182,7 +199,7 @@ def fit(
     from ..inference.run_directory import save
 
     kinds = {"model": model, "guide": guide, "algorithm": algorithm}
-    of_factors = {"rank": rank, "unstored": unstored}
+    of_factors = {"rank": rank, "unstored": unstored, "noise": noise}
     of_networks = {"likelihood": likelihood, "latent": latent, "hidden": hidden, "layers": layers}
     of_cells = {"batch_key": batch_key, "covariate": covariate or None, "dispersion": dispersion, "library": library}
     choice: dict[str, Any] = {**kinds, **of_factors, **of_networks, **of_cells, "set": settings or None}
@@ -192,6 +209,8 @@ def fit(
         "passes": passes,
         "drop_users": drop_users or None,
         "epochs": epochs,
+        "until": until,
+        "max_epochs": max_epochs,
         "batch_rows": batch_rows,
         "learning_rate": learning_rate,
         "estimator": estimator,

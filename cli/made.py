@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import anndata as ad
     from torch import nn
 
+CONSTANT = "constant"  # noise, if none is given
 BYTES_PER_NAME = 64  # of a row or column, with its side columns
 
 
@@ -64,7 +65,9 @@ def latent_factor(choice: dict[str, Any], options: dict[str, Any], data: Path, f
     if unstored == "zero":
         options = OF_WHOLE_ROWS.get(algorithm, {}) | options
     rank = rank_of(choice["rank"], shape, shape[0] * shape[1] if unstored == "zero" else n_entries)
-    model = LatentFactor(rank, unstored=unstored)
+    noise = choice.get("noise", CONSTANT)
+    _require_noise(noise, algorithm)
+    model = LatentFactor(rank, unstored=unstored, noise=noise)
     guide = family(choice["guide"], hold_rows=OF_THE_GUIDE not in options)
     _require_fits(data, unstored, algorithm, from_disk)
     kept = shape[0] * getattr(guide, "hold_rows", True) + shape[1]
@@ -114,6 +117,16 @@ def _require_fits(data: Path, unstored: str, algorithm: str, from_disk: bool) ->
         )
     if from_disk:
         require_streamable(data, unstored)
+
+
+def _require_noise(noise: str, algorithm: str) -> None:
+    """Check that an algorithm is for noise of rows or columns."""
+    from ..data.errors import PlatewiseError
+
+    if noise != CONSTANT and algorithm == "natural-gradient":
+        raise PlatewiseError(
+            f"Expected --noise {CONSTANT} for natural-gradient, got {noise}. Say --algorithm coordinate-ascent, or svi."
+        )
 
 
 def _taken(data: Path, unstored: str, from_disk: bool) -> ad.AnnData | Path:

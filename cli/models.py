@@ -10,7 +10,7 @@ from .families import AUTO, LOCALS, NAMES, require_family
 from .own_file import is_own
 
 OPTIONS = {
-    "latent-factor": ("rank", "unstored"),
+    "latent-factor": ("rank", "unstored", "noise"),
     "count-factor": ("rank", "likelihood"),
     "vae": ("likelihood", "latent", "hidden", "layers", "batch_key", "covariate", "dispersion", "library"),
 }

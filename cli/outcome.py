@@ -36,7 +36,9 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
         )
         typer.echo(f"saved as it is{go_on}", err=True)
         raise typer.Exit(130)
-    if fitted.converged is False:
+    if fitted.stopped.startswith("not converged"):
+        typer.echo(f"warning: the fit has {fitted.stopped}", err=True)
+    elif fitted.converged is False:
         typer.echo(f"error: the fit broke down: {fitted.stopped}. {run} holds the parameters as they were.", err=True)
         raise typer.Exit(1)
 
@@ -103,7 +105,7 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
         if best := _held_out(fitted):
             held_out = "held out: ELBO {validation_elbo:,.4f} per {of}, best after epoch {best_epoch}"
             lines.append(held_out.format(of=of, **best))
-    if fitted.converged is not False:
+    if fitted.converged is not False or fitted.stopped.startswith("not converged"):
         is_scored = isinstance(fitted.model, ClosedForm) or bool(trust) or not is_expression(fitted.meaning)
         following = ("evaluate", "TEST.h5ad") if is_scored else ("embed", "DATA.h5ad -o EMBEDDED.h5ad")
         lines.append(" ".join(["next:", command(following[0], run), following[1], *trust]))

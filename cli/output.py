@@ -18,7 +18,12 @@ MAX_SHOWN = 50  # lines of a table on a screen
 
 def print_json(value: Any) -> None:
     """Print one JSON value; numbers that are not finite, which JSON lacks, become null."""
-    typer.echo(json.dumps(_plain(value), allow_nan=False, ensure_ascii=False))
+    typer.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """One JSON value as text; numbers that are not finite, which JSON lacks, become null."""
+    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

@@ -56,13 +56,14 @@ def posterior(
     from ..posterior import save_netcdf, to_arviz
     from .output import count, print_json
     from .row_latents import refuse_row_latents
+    from .training import training_or_notice
 
     require_free(output, force=force)
     fitted = load_run(run, device, trust)
     if not row:
         refuse_row_latents(fitted, "draws without --row", "All latents of a VAE are of cells: name some with --row.")
     held_out = None if test is None else _sample(fitted, test, seed)
-    training = _training_data(run, fitted, data) if row or data else None
+    training = training_or_notice(run, fitted, data, "log_p of the rows is") if row or data else None
     idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)
     save_netcdf(idata, output, force=force)
     names = (fitted.meaning["row_name"], fitted.meaning["col_name"])
@@ -71,22 +72,6 @@ def posterior(
         return
     chosen = f"{count(len(row or []), names[0])} and {count(len(col or []), names[1])}"
     typer.echo(f"{output}: {draws:,} draws of the globals, {chosen}")
-
-
-def _training_data(run: Path, fitted: Fitted, named: Path | None) -> ad.AnnData | None:
-    """The training data that are named or that the run remembers, or a notice of what is left out without them."""
-    from .training import as_fitted, training_data_of, what_became_of
-
-    if named is not None:
-        return as_fitted(fitted, named)
-    found = training_data_of(fitted)
-    if found is None:
-        fitted.data = None  # a path that still leads to a file, but not to these data
-        typer.echo(
-            f"the training data: {what_became_of(run)}. log_p of the rows is left out; name them with --data FILE.",
-            err=True,
-        )
-    return found
 
 
 def _sample(fitted: Fitted, test: Path, seed: int) -> ad.AnnData:

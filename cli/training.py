@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import typer
+
 if TYPE_CHECKING:
     import anndata as ad
 
@@ -29,6 +31,18 @@ def as_fitted(fitted: Fitted, path: Path) -> ad.AnnData:
 
     adata = read_h5ad(path)
     return on_columns_of(fitted, adata) if fitted.algorithm == "fold-in" else prepared_like(adata, fitted.meaning)
+
+
+def training_or_notice(run: Path, fitted: Fitted, named: Path | None, left_out: str) -> ad.AnnData | None:
+    """The training data that are named or that the run remembers, or a notice of what is left out without them."""
+    if named is not None:
+        return as_fitted(fitted, named)
+    found = training_data_of(fitted)
+    if found is None:
+        fitted.data = None  # a path that still leads to a file, but not to these data
+        missing = f"the training data: {what_became_of(run)}. {left_out} left out; name them with --data FILE."
+        typer.echo(missing, err=True)
+    return found
 
 
 def require_training(found: T | None, run: Path, needed: str, option: str) -> T:

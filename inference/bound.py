@@ -2,7 +2,8 @@
 
     ELBO = -N/2 log(2 pi sigma^2) - E[sum (y - mu - f)^2] / (2 sigma^2) - KL(mu) - sum KL(user) - sum KL(item)
 
-with f = a_i + b_j + A_i . B_j. All in float64 on the host. Each update below is the exact maximum over one global, the
+with f = a_i + b_j + A_i . B_j. Where rows or columns have precisions of their own, squares are weighted by these, and
+`log_precisions` adds the rest. All in float64 on the host. Each update below is the exact maximum over one global, the
 rest held fixed, within the floors that keep scales positive: the bound cannot fall.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from .entries import Entries, Matrix
 from .moments import Moments, Sums
 from .row_update import Half
+from .weighted_rows import LineErrors
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,33 @@ class Residual:
 
     Attributes:
         n: Number of observed entries.
-        square: Sum of E[(y - f)^2].
-        total: Sum of E[y - f].
+        square: Sum of E[(y - f)^2], weighted where entries have weights.
+        total: Sum of E[y - f], likewise.
+        weights: Sum of the entries' weights; None where each counts 1.
     """
 
     n: int
     square: float
     total: float
+    weights: float | None = None
+
+    @property
+    def mass(self) -> float:
+        """What the entries count together."""
+        return float(self.n) if self.weights is None else self.weights
 
     def error(self, mu: GrandMean) -> float:
         """Sum of E[(y - mu - f)^2]; not below 0, where rounding would take it."""
-        return max(self.square - 2 * mu.mean * self.total + self.n * (mu.mean**2 + mu.variance), 0.0)
+        return max(self.square - 2 * mu.mean * self.total + self.mass * (mu.mean**2 + mu.variance), 0.0)
 
     def shifted(self, by: float) -> Residual:
         """The residual once `by` has moved from f into mu."""
-        return replace(self, square=self.square + by * (2 * self.total + self.n * by), total=self.total + self.n * by)
+        square = self.square + by * (2 * self.total + self.mass * by)
+        return replace(self, square=square, total=self.total + self.mass * by)
+
+    def scaled(self, by: float) -> Residual:
+        """The residual once all weights are multiplied by a number."""
+        return replace(self, square=by * self.square, total=by * self.total, weights=by * self.mass)
 
 
 def residual_of(matrix: Matrix, fixed_entries: Entries, fixed: Moments, new: Half) -> Residual:
@@ -82,6 +96,12 @@ def residual_of(matrix: Matrix, fixed_entries: Entries, fixed: Moments, new: Hal
     biases = float(fixed.bias @ count), float(fixed.bias @ fixed_entries.total), float(fixed.bias_square @ count)
     square = matrix.square - 2 * biases[1] + biases[2] + new.error
     return Residual(matrix.n_entries, square, matrix.sum - biases[0] - new.total)
+
+
+def weighted_residual(n: int, lines: LineErrors, weight: Float[Tensor, " k"]) -> Residual:
+    """The residual of `n` entries from what remains of each row, or column, and its weight."""
+    square, total, weights = (float(weight @ x) for x in (lines.square, lines.total, lines.weight))
+    return Residual(n, square, total, weights)
 
 
 def elbo(residual: Residual, users: Sums, items: Sums, mu: GrandMean, gain: float, scales: Scales) -> float:
@@ -106,7 +126,7 @@ def divergence_of_mean(mu: GrandMean, gain: float, variance: float) -> float:
 
 def best_mean(residual: Residual, mu: GrandMean, gain: float, scales: Scales) -> GrandMean:
     """The grand mean's best posterior, where the prior knows it with its gain."""
-    precision = residual.n / scales.noise + 1 / scales.mu
+    precision = residual.mass / scales.noise + 1 / scales.mu
     mean = (residual.total / scales.noise - (mu.centre + gain) / scales.mu) / precision
     return replace(mu, mean=mean, variance=1 / precision)
 

@@ -13,6 +13,7 @@ from .affine import at_rest
 from .bound import GrandMean, Scales
 from .entries import Matrix
 from .factor_state import FactorState, floors_of
+from .log_precisions import LogPrecisions, Precisions
 from .moments import Moments, pack, packed_size, slices, sums_of, unpack
 from .protocols import Bilinear, HoldsBlocks
 
@@ -31,6 +32,24 @@ def require_exact_updates(model: nn.Module, guide: nn.Module, algorithm: str) ->
             )
 
 
+def require_streamed(model: Any) -> None:
+    """Check that a model's rows can stream by: entries not stored are missing, and all have one noise.
+
+    Raises:
+        PlatewiseError: If not.
+    """
+    if any(precision_sites(model)):
+        raise PlatewiseError(
+            "Expected one noise for all entries for natural gradients, got a model with noise of rows or columns. Fit "
+            "it by coordinate_ascent or svi."
+        )
+    if model.unstored != "missing":
+        raise PlatewiseError(
+            "Expected a model of a matrix with missing entries for natural gradients, got one of a matrix observed "
+            "whole. Fit it by coordinate_ascent, which reads its stored entries alone."
+        )
+
+
 def read_state(model: Any, guide: Any, matrix: Matrix) -> FactorState:
     """The state that a model and a guide are in; users are left to the first update, which needs the items alone."""
     name_mu, _, name_item = model.factor_sites
@@ -47,6 +66,7 @@ def read_state(model: Any, guide: Any, matrix: Matrix) -> FactorState:
         floors_of(scales, spread),
         guide.factorised,
         at_rest(len(scales.user)),
+        precisions=_all_precisions(model, guide),
     )
 
 
@@ -55,12 +75,66 @@ def write_state(state: FactorState, model: Any, guide: Any) -> None:
     name_mu, name_user, name_item = model.factor_sites
     roots = {"user": state.scales.user.sqrt(), "item": state.scales.item.sqrt()}
     roots["noise"] = torch.tensor(state.scales.noise, dtype=torch.float64).sqrt()
-    model.set_scales(**{name: roots[name] for name in state.learned})
+    model.set_scales(**{name: roots[name] for name in state.learned & roots.keys()})
     mu = torch.tensor([[state.mu.mean + state.mu.centre, state.mu.variance]], dtype=torch.float64)
     guide.set_blocks(name_mu, mu[:, :1], mu[:, 1:])
     write_blocks(guide, name_item, state.items)
     if state.users is not None and guide.hold_rows:
         write_blocks(guide, name_user, state.users)
+    write_precisions(state.precisions, model, guide)
+
+
+def precision_sites(model: Any) -> tuple[str | None, str | None]:
+    """Names of a model's log precisions of rows and of columns; None where the noise is not theirs."""
+    sites: tuple[str | None, str | None] = getattr(model, "precision_sites", (None, None))
+    return sites
+
+
+def read_precisions(model: Any, guide: Any, cols: Tensor | slice, n_rows: int) -> Precisions:
+    """Log precisions of some columns as they are in a guide, and of `n_rows` rows before any entries."""
+    of_rows, of_cols = precision_sites(model)
+    users = items = None
+    if of_rows is not None:
+        zeros = next(guide.parameters()).new_zeros(n_rows, dtype=torch.float64)
+        users = _log_precisions(model, "user_shape", zeros, zeros).without_data()
+    if of_cols is not None:
+        items = _log_precisions(model, "item_shape", *_scalars(guide, of_cols, cols))
+    return Precisions(users, items)
+
+
+def _all_precisions(model: Any, guide: Any) -> Precisions:
+    """All log precisions as they are in a guide."""
+    of_rows, _ = precision_sites(model)
+    if of_rows is not None and not guide.hold_rows:
+        raise PlatewiseError(
+            "Expected a guide that holds rows where each has a noise of its own, got one with hold_rows=False. Make it "
+            "without."
+        )
+    found = read_precisions(model, guide, slice(None), 0)
+    if of_rows is None:
+        return found
+    return Precisions(_log_precisions(model, "user_shape", *_scalars(guide, of_rows, slice(None))), found.items)
+
+
+def _scalars(guide: Any, site: str, at: Tensor | slice) -> tuple[Tensor, Tensor]:
+    mean, variance = (x[:, 0].double() for x in guide.blocks(site, at))
+    return mean, variance
+
+
+def _log_precisions(model: Any, shape: str, mean: Tensor, variance: Tensor) -> LogPrecisions:
+    bounds = model.shape_bounds if shape in model.learned else None
+    return LogPrecisions(mean, variance, float(model.scales()[shape]), bounds)
+
+
+def write_precisions(precisions: Precisions, model: Any, guide: Any) -> None:
+    """Put log precisions into the guide, and their shapes, where learned, into the model."""
+    of_rows, of_cols = precision_sites(model)
+    for site, own, shape in ((of_rows, precisions.users, "user_shape"), (of_cols, precisions.items, "item_shape")):
+        if site is None or own is None:
+            continue
+        guide.set_blocks(site, own.mean[:, None], own.variance[:, None])
+        if own.bounds is not None:
+            model.set_scales(**{shape: torch.tensor(own.shape, dtype=torch.float64)})
 
 
 def read_blocks(guide: Any, site: str, at: slice | Tensor) -> Moments:

@@ -1,6 +1,6 @@
 """What exact updates need to go on as if they had never stopped, in tensors: everything but the rows' blocks.
 
-A sweep begins with the rows' blocks, which depend on the columns' alone.
+A sweep begins with the rows' blocks, which depend on the columns' and, where rows have a noise of their own, on that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from .affine import Affine, Frame
 from .bound import Scales
 from .factor_state import FactorState, Floors
+from .log_precisions import Precisions
 from .moments import Moments, Sums
 
 
@@ -22,6 +23,7 @@ def tensors_of(state: FactorState) -> dict[str, Tensor]:
     items, frame = state.items, state.frame
     numbers = [state.mu.mean, state.mu.variance, state.scales.noise, state.floors.noise, items.sums.logdet, frame.gain]
     tensors = {} if state.trail is None else {"trail": state.trail}
+    tensors |= _of_precisions(state.precisions)
     return tensors | {
         "item_mean": items.mean,
         "item_cov": items.cov[:1] if items.cov.stride(0) == 0 else items.cov,
@@ -48,3 +50,23 @@ def restore(state: FactorState, tensors: Mapping[str, Tensor]) -> None:
     state.mu = replace(state.mu, mean=mean, variance=variance)
     state.scales = Scales(x["variances"][0], x["variances"][1], noise, state.scales.mu)
     state.floors = Floors(noise_floor, x["floors"][0], x["floors"][1])
+    state.precisions = _precisions_from(state.precisions, x)
+
+
+def _of_precisions(precisions: Precisions) -> dict[str, Tensor]:
+    """Log precisions: of each side means and variances (2, n), and the shape."""
+    sides = {"user": precisions.users, "item": precisions.items}
+    tensors = {f"{name}_precisions": torch.stack([x.mean, x.variance]) for name, x in sides.items() if x}
+    shapes = {f"{name}_shape": torch.tensor(x.shape, dtype=torch.float64) for name, x in sides.items() if x}
+    return tensors | shapes
+
+
+def _precisions_from(old: Precisions, x: Mapping[str, Tensor]) -> Precisions:
+    """Log precisions as they were stored."""
+    sides = []
+    for name, side in (("user", old.users), ("item", old.items)):
+        if side is not None:
+            mean, variance = x[f"{name}_precisions"].to(side.mean)
+            side = replace(side, mean=mean, variance=variance, shape=float(x[f"{name}_shape"]))
+        sides.append(side)
+    return Precisions(*sides)

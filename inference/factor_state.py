@@ -5,6 +5,7 @@ Every update is the exact maximum of the bound over what it names, the rest held
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,9 +16,11 @@ from .affine import Affine, Frame, at_rest
 from .bound import GrandMean, Residual, Scales
 from .entries import Entries, Matrix
 from .full_update import update_full
+from .log_precisions import CONSTANT, LogPrecisions, Precisions, weights
 from .moments import Moments, Sums
 from .principal_start import principal_directions
 from .row_update import Given, Half, table_of, update_rows
+from .weighted_rows import update_weighted_rows
 
 NOISE_FLOOR = 1e-3  # least sigma, in standard deviations of the entries
 OUT_OF_HAND = (OverflowError, ZeroDivisionError, ValueError, torch.linalg.LinAlgError)  # of numbers not finite
@@ -51,6 +54,7 @@ class FactorState:
         frame: Where the priors speak of blocks, seen from where they are stored.
         residual: What remains of the data; None before the first update.
         trail: Means of the columns' stored blocks a sweep before; None where there are none.
+        precisions: Log precisions of rows and columns, where the noise is theirs.
     """
 
     matrix: Matrix
@@ -64,6 +68,7 @@ class FactorState:
     frame: Frame
     residual: Residual | None = None
     trail: Tensor | None = None
+    precisions: Precisions = CONSTANT
 
     def calm(self) -> None:
         """A quiet start from draws of the prior: small factors, no biases, and all of the entries' spread to noise.
@@ -80,19 +85,30 @@ class FactorState:
         self.items = self.items.with_mean(mean)
         if "noise" in self.learned and self.matrix.spread > 0:
             self.scales = replace(self.scales, noise=self.matrix.spread**2)
+        self.precisions = self.precisions.without_data()
 
     def update_users(self) -> None:
-        """The rows' blocks, all at once: given the columns they do not depend on each other."""
-        half = self._half(self.matrix.rows, self.items, self.frame.users, self.scales.user)
-        self.residual = bound.residual_of(self.matrix, self.matrix.cols, self.items, half)
-        self.users = half.moments
+        """The rows' blocks, all at once: given the columns they do not depend on each other. Then their precisions."""
+        own, p = (self.matrix.rows, self.items, self.frame.users, self.scales.user), self.precisions
+        if p.are_constant:
+            half = self._half(*own)
+            self.residual = bound.residual_of(self.matrix, self.matrix.cols, self.items, half)
+            self.users = half.moments
+        else:
+            self.users, users = self._weighted_half(*own, p.users, p.items)
+            self.precisions = replace(p, users=users)
 
     def update_items(self) -> None:
-        """The columns' blocks."""
-        users = self._stored_users
-        half = self._half(self.matrix.cols, users, self.frame.items, self.scales.item)
-        self.residual = bound.residual_of(self.matrix, self.matrix.rows, users, half)
-        self.items = half.moments
+        """The columns' blocks, then their precisions."""
+        users, p = self._stored_users, self.precisions
+        own = self.matrix.cols, users, self.frame.items, self.scales.item
+        if p.are_constant:
+            half = self._half(*own)
+            self.residual = bound.residual_of(self.matrix, self.matrix.rows, users, half)
+            self.items = half.moments
+        else:
+            self.items, items = self._weighted_half(*own, p.items, p.users)
+            self.precisions = replace(p, items=items)
 
     def update_mean(self) -> None:
         """The grand mean."""
@@ -106,10 +122,13 @@ class FactorState:
             self.scales = replace(self.scales, item=bound.best_variance(self.item_sums, self.floors.item))
 
     def update_noise(self) -> None:
-        """The noise, where learned."""
+        """The noise and the shapes of precisions, where learned."""
         if "noise" in self.learned:
             noise = bound.best_noise(self._residual, self.mu, self.floors.noise)
             self.scales = replace(self.scales, noise=noise)
+            self._centre("users")
+            self._centre("items")
+        self.precisions = self.precisions.with_best_shapes()
 
     def translate(self) -> None:
         """Means of factors into biases (not of factorised blocks), of biases into the grand mean."""
@@ -164,7 +183,10 @@ class FactorState:
 
     def elbo(self) -> float:
         """The bound, in nats."""
-        return bound.elbo(self._residual, self.user_sums, self.item_sums, self.mu, self.frame.gain, self.scales)
+        elbo = bound.elbo(self._residual, self.user_sums, self.item_sums, self.mu, self.frame.gain, self.scales)
+        if self.precisions.are_constant:
+            return elbo
+        return elbo + self.precisions.bound(self.matrix.rows.count, self.matrix.cols.count)
 
     @property
     def user_sums(self) -> Sums:
@@ -185,6 +207,37 @@ class FactorState:
         if self.matrix.full:
             return update_full(entries, columns, given, self.factorised)
         return update_rows(entries, table_of(columns), given, columns.mean, self.factorised)
+
+    def _weighted_half(
+        self,
+        entries: Entries,
+        columns: Moments,
+        own: Affine,
+        variance: Tensor,
+        of_rows: LogPrecisions | None,
+        of_cols: LogPrecisions | None,
+    ) -> tuple[Moments, LogPrecisions | None]:
+        """Blocks of one side, then its log precisions; sets the residual."""
+        given, by_col = self._given(own, variance), weights(of_cols, columns.bias)
+        weight = weights(of_rows, entries.count)
+        half, lines = update_weighted_rows(entries, columns, given, weight, by_col, self.factorised)
+        if of_rows is not None:
+            errors = lines.errors(self.mu.mean, self.mu.variance) / self.scales.noise
+            of_rows = of_rows.updated(entries.count, errors)
+        self.residual = bound.weighted_residual(self.matrix.n_entries, lines, weights(of_rows, weight))
+        return half.moments, of_rows
+
+    def _centre(self, side: str) -> None:
+        """Precisions of mean one, and the noise that makes up for it: no entry's changes, and the bound is best so."""
+        own: LogPrecisions | None = getattr(self.precisions, side)
+        if own is None:
+            return
+        shift = own.centring()
+        noise = self.scales.noise * math.exp(shift)
+        if noise >= self.floors.noise:
+            self.precisions = replace(self.precisions, **{side: own.shifted(shift)})
+            self.scales = replace(self.scales, noise=noise)
+            self.residual = self._residual.scaled(math.exp(shift))
 
     def _given(self, own: Affine, variance: Tensor) -> Given:
         precision, pull = (x.to(self.items.mean.device) for x in own.prior(variance))

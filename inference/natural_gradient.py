@@ -37,7 +37,7 @@ from ..data.source import COUNT, Source, source_of
 from .bound import Residual
 from .device import own_generators, pick_device
 from .entries import batch_matrix
-from .factor_modules import read_state, require_exact_updates, write_blocks, write_state
+from .factor_modules import read_state, require_exact_updates, require_streamed, write_blocks, write_state
 from .factor_state import OUT_OF_HAND, PRECISION_LOST, FactorState
 from .fitted import Fitted, describe_source
 from .interrupt import interrupts
@@ -143,7 +143,7 @@ def fit(
     """
     settings = options_of(Options, options)
     require_exact_updates(model, guide, "natural gradients")
-    _require_missing(model)
+    require_streamed(model)
     source = source_of(data, unstored="missing", needed_by=type(model).__name__)
     place = pick_device(device)
     with own_generators(place), pyro.validation_enabled(False), torch.no_grad():
@@ -287,11 +287,3 @@ def _look(loader: RowLoader) -> RowBatch:
 
 def _batch_rows(options: Options, n_rows: int) -> int:
     return options.batch_rows or min(max(math.ceil(n_rows / 16), 256), 32768)
-
-
-def _require_missing(model: Any) -> None:
-    if model.unstored != "missing":
-        raise PlatewiseError(
-            "Expected a model of a matrix with missing entries for natural gradients, got one of a matrix observed "
-            "whole. Fit it by coordinate_ascent, which reads its stored entries alone."
-        )

@@ -19,6 +19,10 @@ class Bar:
         """Show how far the fit is."""
         self._progress.update(self._task, completed=step)
 
+    def say(self, what: str) -> None:
+        """Show what the fit is at."""
+        self._progress.update(self._task, description=what)
+
     def report(self, elbo: float, entries_per_second: float) -> None:
         """Show the bound of the last epoch (nats per entry) and the speed."""
         text = f"ELBO {elbo:.4f} per entry, {entries_per_second / 1e6:.2f} M entries/s"
@@ -34,14 +38,14 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(what: str, steps: int, done: int = 0, shown: bool = True) -> Iterator[Bar]:
-    """A bar on standard error for the time of a fit."""
+def progress_bar(what: str, steps: int | None, done: int = 0, shown: bool = True) -> Iterator[Bar]:
+    """A bar on standard error for the time of a fit; `steps` is None where nobody knows how many there will be."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} steps"),
+        TextColumn("{task.completed}/{task.fields[most]} steps"),
         TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not shown, refresh_per_second=4) as progress:
-        yield Bar(progress, progress.add_task(what, total=steps, completed=done, status=""))
+        yield Bar(progress, progress.add_task(what, total=steps, completed=done, status="", most=steps or "?"))

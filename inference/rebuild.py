@@ -70,7 +70,7 @@ def described(module: nn.Module, sources: Gathered | None = None) -> dict[str, A
         `class` and `config`, and of a person's own also `source`, the name of the copy. `config` is None where the
         settings are not known, or are none that JSON has.
     """
-    own, config = _made_by(module)
+    own, config = made_by(module)
     if config is not None:
         config = {name: described(x, sources) if isinstance(x, nn.Module) else x for name, x in config.items()}
     if own.__module__.startswith("platewise."):
@@ -82,7 +82,7 @@ def described(module: nn.Module, sources: Gathered | None = None) -> dict[str, A
     return {"class": name, "config": config if _fits_json(config) else None, "source": sources.add(source)}
 
 
-def _made_by(module: nn.Module) -> tuple[Any, dict[str, Any] | None]:
+def made_by(module: nn.Module) -> tuple[Any, dict[str, Any] | None]:
     """What was called to make a module, and the settings it was called with; None if these are not known."""
     if isinstance(module, Program):
         return module.function, {}

@@ -34,6 +34,10 @@ class BatchedRows:
         """Memory that sums of one row take, and its unpacked precision, factor, inverse and covariance."""
         return 8 * (self.p + 2 * self.d + 5 * self.d**2)
 
+    def weigh(self, weight: Tensor) -> None:
+        """Multiply what each column adds by its weight (m,), in place."""
+        self.table.mul_(weight[:, None])
+
     def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
         """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d)."""
         start, stop = entries.indptr[first].item(), entries.indptr[last].item()

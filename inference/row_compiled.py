@@ -39,6 +39,12 @@ class CompiledRows:
         """Memory that sums of one row take."""
         return 8 * sum(self.widths)
 
+    def weigh(self, weight: Tensor) -> None:
+        """Multiply what each column adds by its weight (m,), in place."""
+        factor = weight.numpy().astype(self.table.dtype)[:, None]
+        for panel in self.table:
+            panel *= factor
+
     def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
         """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64.
 

@@ -19,6 +19,7 @@ from .entries import Entries
 from .moments import Moments, Sums, packed_size, unpack
 from .row_batched import BatchedRows, solve_batched
 
+Look = Callable[[Range, tuple[Tensor, Tensor], Tensor, Tensor], None]  # at a range: its sums, new means, covariances
 SUMS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of one range of rows
 MOST_ROWS = 16  # a range is at most this part of the rows, so that threads end together
 ROUND = 8  # rows of a range come in multiples of this
@@ -62,6 +63,9 @@ class Table(Protocol):
     def bytes_per_row(self) -> int:
         """Memory that sums of one row take."""
 
+    def weigh(self, weight: Float[Tensor, " m"]) -> None:
+        """Multiply what each column adds by its weight, in place."""
+
     def sums(self, entries: Entries, first: int, last: int, scratch: Scratch | None = None) -> tuple[Tensor, Tensor]:
         """Sums over the columns of rows `first` to `last`: E[x x'] packed (n, p), E[x (y - b)] (n, d); float64."""
 
@@ -75,7 +79,9 @@ def table_of(columns: Moments) -> Table:
     return BatchedRows(columns)
 
 
-def update_rows(entries: Entries, table: Table, given: Given, like: Tensor, factorised: bool) -> Half:
+def update_rows(
+    entries: Entries, table: Table, given: Given, like: Tensor, factorised: bool, look: Look | None = None
+) -> Half:
     """Blocks of all rows of a matrix with missing entries.
 
     Args:
@@ -84,10 +90,11 @@ def update_rows(entries: Entries, table: Table, given: Given, like: Tensor, fact
         given: What is held fixed.
         like: A tensor of the blocks' device and dtype.
         factorised: Whether blocks are factorised.
+        look: Called with each range's sums and new blocks, on any thread.
     """
     ranges = row_ranges(entries.n_rows, table.bytes_per_row, like.device)
     scratch = Scratch()
-    return _solved(lambda at: table.sums(entries, *at, scratch), ranges, given, like, factorised)
+    return _solved(lambda at: table.sums(entries, *at, scratch), ranges, given, like, factorised, look)
 
 
 def add_sums(entries: Entries, table: Table, gram: Tensor, rhs: Tensor, weight: float) -> None:
@@ -108,15 +115,23 @@ def solve_rows(gram: Tensor, rhs: Tensor, given: Given, like: Tensor, factorised
 
 
 def _solved(
-    sums: Callable[[Range], tuple[Tensor, Tensor]], ranges: list[Range], given: Given, like: Tensor, factorised: bool
+    sums: Callable[[Range], tuple[Tensor, Tensor]],
+    ranges: list[Range],
+    given: Given,
+    like: Tensor,
+    factorised: bool,
+    look: Look | None = None,
 ) -> Half:
     n, d = ranges[-1][1], len(given.pull)
     mean, cov = like.new_empty(n, d), like.new_empty(n, d if factorised else packed_size(d))
     solver = _solver(like.device)
 
     def solve(at: Range) -> Tensor:
-        here = slice(*at)
-        return solver(*sums(at), *given, mean[here], cov[here], factorised)
+        here, found = slice(*at), sums(at)
+        part = solver(*found, *given, mean[here], cov[here], factorised)
+        if look is not None:
+            look(at, found, mean[here], cov[here])
+        return part
 
     total = torch.stack(in_parallel(solve, ranges)).sum(0).cpu()
     p = packed_size(d)

@@ -35,8 +35,8 @@ from ..data.writing import require_space, whole_folder
 from .device import pick_device
 from .fitted import Fitted
 from .own_source import Copies, Gathered
-from .recalibration import Recalibration
 from .rebuild import allocate, described, fill, rebuild
+from .recalibration import Recalibration
 
 FORMAT = 1
 CONFIG = "config.json"

@@ -1,7 +1,8 @@
 """Stochastic variational inference with mini-batches of rows, for any model and guide of the contract.
 
 Climbs the evidence lower bound by Adam on one batch of rows at a time, the expected log-likelihood in closed form
-where model and guide allow it and sampled otherwise. A step costs O(batch + n_cols), whatever the number of rows.
+where model and guide allow it and sampled otherwise. A step costs O(batch + n_cols), whatever the number of rows. A
+fit takes a number of epochs, by one cycle of the step size, or stops itself, after some stages (`convergence`).
 
 References:
     Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference.
@@ -28,6 +29,7 @@ from ..data.loader import RowLoader
 from ..data.source import COUNT, Source, source_of
 from .contract import as_module, check_contract, one_line, require_module
 from .contract_runs import run
+from .convergence import Stages, stages_of
 from .covariates import describe_covariates, read_covariates
 from .device import generator_states, own_generators, pick_device, restore_generators
 from .elbo import ClosedFormELBO, SampledELBO, elbo_of
@@ -55,10 +57,11 @@ class State:
         optimizer: Moments of every parameter.
         loader: Batches of rows.
         options: The options.
-        total: Steps in the whole fit.
+        total: Steps in the whole fit, at most.
         step: Steps done.
         history: Epochs done, and sums over the one in hand.
         validation: Rows held out, and the best epoch by them; None if there are none.
+        stages: Of a fit that stops itself; None for a number of epochs.
     """
 
     elbo: SampledELBO | ClosedFormELBO
@@ -69,6 +72,13 @@ class State:
     step: int
     history: History
     validation: Validation | None = None
+    stages: Stages | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the fit ends before its last step: patience is exhausted, or another stage would gain too little."""
+        exhausted = self.validation is not None and self.validation.exhausted
+        return exhausted or (self.stages is not None and (self.stages.converged or self.stages.finished))
 
 
 def fit(
@@ -104,7 +114,9 @@ def fit(
             are, whatever is recommended of the number of steps.
 
     Returns:
-        The fit. Ctrl-C ends it early, with the state so far; so do too many non-finite steps. With `validation`, the
+        The fit. Ctrl-C ends it early, with the state so far; so do too many non-finite steps. With
+        `until="converged"`, parameters are averages of the last iterates, and the last bound of the history is theirs,
+        over a pass of the data; `converged` is false where `max_epochs` came first. With `validation`, the
         parameters are those of the epoch with the best bound on the rows held out, the plates of the fit are of the
         other rows, and `obs` has all rows, with a column `held_out`.
 
@@ -163,7 +175,8 @@ def init(
     optimizer = PairedAdam(elbo, options.betas, options.row_betas, options.clip_norm, decay)
     history = History(torch.zeros(2, dtype=torch.float64, device=loader.device))
     options = options.with_epochs_for(len(loader))
-    return State(elbo, optimizer, loader, options, options.epochs * len(loader), 0, history, validation)
+    stages = stages_of(elbo, optimizer, loader, options.learning_rate) if options.until == "converged" else None
+    return State(elbo, optimizer, loader, options, options.most_epochs * len(loader), 0, history, validation, stages)
 
 
 def step(state: State, batch: RowBatch) -> None:
@@ -174,6 +187,8 @@ def step(state: State, batch: RowBatch) -> None:
     ((_kl_weight(state) * kl - data) / _loss_unit(state.loader)).backward()
     finite = state.optimizer.step(_learning_rate(state), elbo)
     state.history.add(elbo, finite, len(batch.rows) / batch.n_rows)
+    if state.stages:
+        state.stages.note_step()
     state.step += 1
 
 
@@ -183,22 +198,27 @@ def _loss_unit(loader: RowLoader) -> int:
 
 
 def _kl_weight(state: State) -> float:
-    steps = state.options.kl_warmup * state.total
+    stages = state.stages  # the weight is 1 before averages begin
+    within = stages.plan.first_window(0) * len(state.loader) if stages else state.total
+    steps = state.options.kl_warmup * within
     return min((state.step + 1) / steps, 1.0) if steps else 1.0
 
 
 def _learning_rate(state: State) -> float:
     options = state.options
+    if state.stages is not None:
+        return state.stages.learning_rate(state.step)
     return one_cycle(state.step / state.total, options.learning_rate, options.warmup, options.final)
 
 
 def _run(state: State, shown: bool) -> Ending:
-    """Steps to the end of the epochs or of patience, to Ctrl-C, or to too many non-finite steps."""
+    """Steps to the end of epochs, stages or patience, to Ctrl-C, or to too many non-finite steps."""
     per_epoch, options = len(state.loader), state.options
     state.elbo.train()
-    with interrupts() as pressed, progress_bar("svi", state.total, state.step, shown) as bar:
-        for epoch in range(state.step // per_epoch, options.epochs):
-            if state.validation is not None and state.validation.exhausted:
+    most = state.total if state.stages is None else None
+    with interrupts() as pressed, progress_bar("svi", most, state.step, shown) as bar:
+        for epoch in range(state.step // per_epoch, options.most_epochs):
+            if state.is_done:
                 break
             first, start = state.step % per_epoch, time.perf_counter()
             for batch in state.loader.epoch(epoch, start=first):
@@ -211,7 +231,7 @@ def _run(state: State, shown: bool) -> Ending:
                     state.history.seconds += time.perf_counter() - start
                     return interrupted(state)
             _close_epoch(state, epoch, time.perf_counter() - start, 1 - first / per_epoch, bar)
-            if pressed() and state.step < state.total:
+            if pressed() and state.step < state.total and not (state.stages and state.is_done):
                 return interrupted(state)
         return ended(state)
 
@@ -220,11 +240,14 @@ def _close_epoch(state: State, epoch: int, seconds: float, part: float, bar: Bar
     """Write an epoch to the history; `part` of it took these seconds."""
     nnz = state.loader.source.nnz
     about: dict[str, Any] = {"epoch": epoch + 1, "step": state.step, "skipped": int(state.optimizer.skipped)}
+    rate, start = _learning_rate(state), time.perf_counter()
     if state.validation is not None:
-        start = time.perf_counter()
         about[VALIDATION] = state.validation.note(state.elbo, epoch + 1)
-        state.history.seconds += time.perf_counter() - start
-    record = state.history.close_epoch(seconds, part * nnz, **about, learning_rate=_learning_rate(state))
+    if state.stages is not None:
+        state.stages.close_epoch()
+        bar.say(f"svi, stage {state.stages.number + 1}")
+    state.history.seconds += time.perf_counter() - start
+    record = state.history.close_epoch(seconds, part * nnz, **about, learning_rate=rate)
     bar.advance(state.step)
     if getattr(state.elbo.model, "unstored", None) == "zero":  # every entry counts: rows are what a person knows
         n_rows = state.loader.source.shape[0]
@@ -251,6 +274,7 @@ def _fitted(state: State, source: Source, stopped: str, converged: bool | None) 
     if state.validation is not None:
         tensors |= state.validation.state_dict()
         about["obs"] = state.validation.marked(source.obs)
+    tensors |= state.stages.state_dict() if state.stages else {}
     options, history = asdict(state.options), state.history.table()
     modules: tuple[Any, Any] = (state.elbo.model, state.elbo.guide)
     return Fitted(*modules, "svi", options, state.loader.seed, history, stopped, converged, **about)
@@ -270,4 +294,6 @@ def _restore(state: State, earlier: Fitted, source: Source) -> None:
     state.step, state.history = int(done), History(sums, seconds, earlier.history.to_dict("records"))
     if state.validation is not None:
         state.validation.load_state_dict(tensors)
+    if state.stages is not None:
+        state.stages.load_state_dict(tensors)
     state.optimizer.load_state_dict(tensors)

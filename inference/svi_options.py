@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from ..data.errors import PlatewiseError
 from .elbo import Likelihood
@@ -13,13 +13,20 @@ from .options import options_of, require_positive, require_whole
 from .protocols import Recommends
 from .wording import counted
 
+Until = Literal["converged", "epochs"]
+UNTIL: Until = "epochs"  # where nobody says otherwise
+LENGTHS = ("epochs", "min_steps", "max_steps", "validation", "patience")  # of a fit with a number of epochs
+
 
 @dataclass(frozen=True)
 class Options:
     """What a person may set.
 
     Attributes:
-        epochs: Passes over the rows.
+        until: "converged": in stages, until another would gain too little (`convergence`). "epochs": a number of them,
+            by one cycle of the step size.
+        epochs: Passes over the rows, with until="epochs".
+        max_epochs: Passes over the rows at most, with until="converged".
         min_steps: Steps to take at least: epochs are raised to that many. None for no such bound.
         max_steps: Steps to take at most: epochs are lowered to that many, but one is done. None for no such bound.
         batch_rows: Rows per step; None takes a twelfth of the rows, at least 16 and at most 4096.
@@ -40,7 +47,9 @@ class Options:
         max_skipped: Non-finite steps skipped before the fit ends.
     """
 
+    until: Until = UNTIL
     epochs: int = 60
+    max_epochs: int = 500
     min_steps: int | None = None
     max_steps: int | None = None
     batch_rows: int | None = None
@@ -61,7 +70,7 @@ class Options:
 
     def __post_init__(self) -> None:
         limits = ("min_steps", "max_steps", "patience")
-        counts = ("epochs", "batch_rows", "particles", "check_every", "max_skipped", *limits)
+        counts = ("epochs", "max_epochs", "batch_rows", "particles", "check_every", "max_skipped", *limits)
         require_positive(self, *counts, "learning_rate", "clip_norm")
         require_whole(self, *counts)
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -75,6 +84,11 @@ class Options:
         self._refuse_at_odds()
 
     def _refuse_at_odds(self) -> None:
+        if self.until == "converged" and self.validation:
+            raise PlatewiseError(
+                f"Expected no rows held out with until='converged', got validation={self.validation}. Leave validation "
+                "out, or say until='epochs'."
+            )
         if self.patience is not None and not self.validation:
             raise PlatewiseError(
                 f"Expected patience with rows held out to judge by, got patience={self.patience} and validation=0. "
@@ -84,6 +98,11 @@ class Options:
             raise PlatewiseError(
                 f"Expected min_steps of at most max_steps, got {self.min_steps} and {self.max_steps}. Set one of them."
             )
+
+    @property
+    def most_epochs(self) -> int:
+        """Passes over the rows, at most."""
+        return self.max_epochs if self.until == "converged" else self.epochs
 
     def with_epochs_for(self, per_epoch: int) -> Options:
         """The same with epochs raised or lowered to keep to `min_steps` and `max_steps`."""
@@ -104,7 +123,8 @@ def chosen_options(model: Any, given: Mapping[str, Any]) -> Options:
     """Options as given, else as the model recommends, else the defaults.
 
     Epochs that are given count as they are, and no validation as no patience: what is recommended of bounds on the
-    steps, and of patience, then gives way; so does one recommended bound on the steps to another that is given.
+    steps, and of patience, then gives way; so does one recommended bound on the steps to another that is given. Where
+    a number of epochs is given or recommended, and nothing is said of `until`, it is "epochs".
 
     Raises:
         PlatewiseError: If there is no such option, or a value is out of its range.
@@ -116,7 +136,37 @@ def chosen_options(model: Any, given: Mapping[str, Any]) -> Options:
     least, most = ((recommended | dict(given)).get(name) for name in ("min_steps", "max_steps"))
     if least is not None and most is not None and least > most:
         gives_way |= {"min_steps", "max_steps"}
-    return options_of(Options, {name: x for name, x in recommended.items() if name not in gives_way} | dict(given))
+    until = _until(recommended, given)
+    if until == "converged":
+        gives_way |= set(LENGTHS)
+    kept = {name: x for name, x in recommended.items() if name not in gives_way}
+    return options_of(Options, kept | dict(given) | {"until": until})
+
+
+def _until(recommended: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """What a fit goes on until.
+
+    Raises:
+        PlatewiseError: If there is no such end, or lengths of both kinds are given; those of a fit that is gone on
+            with, all three of them, may be.
+    """
+    of_cycle = [name for name in ("epochs", "min_steps", "max_steps") if given.get(name) is not None]
+    whole = {"until", "epochs", "max_epochs"} <= set(given)
+    until = given.get("until") or (
+        "epochs" if set(LENGTHS) & (set(recommended) | set(given)) else "converged" if "max_epochs" in given else UNTIL
+    )
+    if until not in get_args(Until):
+        raise PlatewiseError(f"Expected until among {get_args(Until)}, got {until!r}. Check the spelling.")
+    if not whole and of_cycle and (until == "converged" or "max_epochs" in given):
+        raise PlatewiseError(
+            f"Expected max_epochs with until='converged', and {of_cycle[0]} with until='epochs', got {of_cycle[0]} "
+            f"with {'max_epochs' if 'max_epochs' in given else 'until=' + repr(until)}. Give one or the other."
+        )
+    if not whole and until == "epochs" and "max_epochs" in given:
+        raise PlatewiseError(
+            "Expected max_epochs with until='converged', got it with a number of epochs. Say until='converged'."
+        )
+    return until
 
 
 def _at_least(steps: int | None, per_epoch: int) -> int:

@@ -152,16 +152,17 @@ def require_rows_alone(model: nn.Module, guide: nn.Module, batch: RowBatch) -> N
         )
 
 
-def bound_per_row(elbo: nn.Module, loader: RowLoader) -> float:
+def bound_per_row(elbo: nn.Module, loader: RowLoader, draws: int = DRAWS) -> float:
     """The bound on a row of a loader, on average, in nats; draws are the same at every call."""
-    with _evaluating(elbo, loader):
-        terms = [elbo(batch).double() * len(batch.rows) for batch in loader.in_order() for _ in range(DRAWS)]
+    with evaluating(elbo, loader):
+        terms = [elbo(batch).double() * len(batch.rows) for batch in loader.in_order() for _ in range(draws)]
         n_rows = loader.source.shape[0]
-        return float(torch.stack(terms).sum()) / (DRAWS * n_rows * n_rows)  # each term is a bound on all rows
+        return float(torch.stack(terms).sum()) / (draws * n_rows * n_rows)  # each term is a bound on all rows
 
 
 @contextmanager
-def _evaluating(elbo: nn.Module, loader: RowLoader) -> Iterator[None]:
+def evaluating(elbo: nn.Module, loader: RowLoader) -> Iterator[None]:
+    """A block in evaluation mode, without gradients, whose random numbers are those of the seed, and its own."""
     was = {module: module.training for module in elbo.modules()}
     elbo.eval()
     try:

@@ -20,8 +20,9 @@ from ..data.loader import MemoryRows, RowLoader
 from ..data.meaning import meaning
 from ..data.source import COUNT
 from ..data.storage import fingerprint, read_h5ad
+from ..inference.factor_modules import precision_sites
 from ..inference.fitted import Fitted
-from ..inference.fold_in import fold_rows
+from ..inference.fold_in import fold_sites
 from ..inference.moments import slices
 from ..inference.protocols import Bilinear, HoldsBlocks
 from ..inference.rebuild import allocate
@@ -53,13 +54,16 @@ def fold_in(fitted: Fitted, data: ad.AnnData | Path | str) -> Fitted:
     model, old = _require_exact(fitted)
     adata = on_columns_of(fitted, data if isinstance(data, ad.AnnData) else read_h5ad(data))
     guide = _guide_for(fitted, adata.n_obs)
-    name_mu, site, name_item = model.factor_sites
+    name_mu, _, name_item = model.factor_sites
     _copy(old, guide, name_mu, 1)
     _copy(old, guide, name_item, fitted.n_cols)
+    if (of_items := precision_sites(model)[1]) is not None:
+        _copy(old, guide, of_items, fitted.n_cols)
     loader = RowLoader(MemoryRows(adata.X), ROWS_AT_ONCE, device=fitted.device, dtype=fitted.dtype)
     for batch in loader.in_order():
         first = int(batch.rows[0])
-        guide.set_blocks(site, *fold_rows(model, fitted.guide, batch), slice(first, first + len(batch.rows)))
+        for site, found in fold_sites(model, fitted.guide, batch).items():
+            guide.set_blocks(site, *found, slice(first, first + len(batch.rows)))
     return Fitted(
         model=deepcopy(fitted.model),
         guide=guide,

@@ -26,6 +26,7 @@ COMMANDS = (
     "split",
     "fit",
     "evaluate",
+    "diagnose",
     "predict",
     "recommend",
     "fold-in",

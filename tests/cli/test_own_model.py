@@ -232,7 +232,7 @@ def test_an_interrupted_fit_goes_on_on_trust(folder, platewise, monkeypatch, tmp
         ("--model mine.py:Biases --guide row-block+mean-field", "Say --guide row-block alone"),
         ("--guide flow", "--algorithm coordinate-ascent, got 'flow', which svi alone fits. Say --algorithm svi."),
         ("--guide ful", "Expected --guide to be one that this release has for --model latent-factor (mean-field,"),
-        ("--set rank=3", "got it with latent-factor. Use its options: --rank, --unstored."),
+        ("--set rank=3", "got it with latent-factor. Use its options: --rank, --unstored, --noise."),
         ("--model vea", "(latent-factor, count-factor, vae, FILE.py:NAME), got 'vea'"),
         ("--trust", "Expected --trust with --resume RUN"),
     ],
