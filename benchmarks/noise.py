@@ -2,8 +2,8 @@
 
     python benchmarks/noise.py TRAIN TEST [--rank 16] [--seeds 3]
 
-Each is fitted by exact coordinate ascent at its defaults. Medians over seeds; coverage of the tenth farthest from 90 % is that
-of the seed with the median log predictive density.
+Each is fitted by exact coordinate ascent at its defaults. Medians over seeds; coverage of the tenth farthest from 90 %
+is that of the seed with the median log predictive density.
 """
 
 from __future__ import annotations
