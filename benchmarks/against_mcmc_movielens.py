@@ -21,6 +21,8 @@ from platewise.inference.fitted import Fitted
 from platewise.models import LatentFactor
 from platewise.posterior import predict
 from platewise.posterior.blocks import Request
+from platewise.posterior.deciles import by_training_entries
+from platewise.posterior.deciles import tenths as in_tenths
 from platewise.posterior.held_out import held_out
 from platewise.posterior.predictive import NormalPredictive
 from scipy.special import ndtr
@@ -142,8 +144,6 @@ def ratios_of(fit: Fitted, request: Request, ours: Predicted, theirs: Predicted,
 
 def tenths(fit: Fitted, request: Request) -> dict[str, list[Array]]:
     """Positions of the test entries, fewest training entries first, in ten parts; ties as `evaluate` sorts them."""
-    rows, cols, parts = request.rows, request.cols, {}
-    for side, by, then, counts in (("user", rows, cols, fit.obs[COUNT]), ("item", cols, rows, fit.var[COUNT])):
-        n_training = np.concatenate([counts.to_numpy(), np.zeros(len(by.new))])[by.code]
-        parts[side] = np.array_split(np.lexsort((then.code, by.code, n_training)), 10)
-    return parts
+    rows, cols, every = request.rows, request.cols, np.arange(len(request))
+    sides = {"user": (rows, cols, fit.obs[COUNT]), "item": (cols, rows, fit.var[COUNT])}
+    return {side: in_tenths(every, by_training_entries(*about)) for side, about in sides.items()}

@@ -11,6 +11,9 @@ from .loaded import load_run
 from .options import Device, Force, Json, Run, Seed, Threads, Trust
 
 if TYPE_CHECKING:
+    import anndata as ad
+
+    from ..inference import Fitted
     from ..posterior.diagnostics import Diagnosis
 
 MARK = "diagnosis.json"  # what shows that a folder is a diagnosis's
@@ -65,28 +68,36 @@ def diagnose(
 
     start(threads)
     from ..data.writing import require_free
-    from ..inference.run_directory import read_config
-    from ..posterior.diagnostics import diagnose as diagnosed
     from .diagnose_tables import show
-    from .matrix import require_kind
     from .output import print_json
-    from .training import training_or_notice
 
     if figures is not None:
         require_free(figures, force=force, mark=MARK)
-    if test is not None:
-        require_kind(test, read_config(run)["meaning"], "a diagnosis")
-    fitted = load_run(run, device, trust)
-    training = training_or_notice(run, fitted, data, "k-hats, checks and references are")
-    options: dict[str, Any] = {"rows": rows, "draws": draws, "n_samples": n_samples}
-    options |= {"restarts": restarts, "replicates": replicates, "seed": seed}
-    found = diagnosed(fitted, test=test, data=training, **options)
+    options: dict[str, Any] = {"rows": rows, "draws": draws, "n_samples": n_samples, "seed": seed}
+    options |= {"restarts": restarts, "replicates": replicates}
+    fitted, _, found = diagnosed(run, test, data, device, trust, **options)
     if json:
         print_json(found.to_dict())
     else:
         show(found, str(run), fitted.meaning)
     if figures is not None:
         _write(found, figures, force, quiet=json)
+
+
+def diagnosed(
+    run: Path, test: Path | None, data: Path | None, device: str, trust: bool, **options: Any
+) -> tuple[Fitted, ad.AnnData | None, Diagnosis]:
+    """Read a run and diagnose it: the fit, its training data (None if they are gone), and what was found."""
+    from ..inference.run_directory import read_config
+    from ..posterior.diagnostics import diagnose as find
+    from .matrix import require_kind
+    from .training import training_or_notice
+
+    if test is not None:
+        require_kind(test, read_config(run)["meaning"], "a diagnosis")
+    fitted = load_run(run, device, trust)
+    training = training_or_notice(run, fitted, data, "k-hats, checks and what else needs them are")
+    return fitted, training, find(fitted, test=test, data=training, **options)
 
 
 def _write(found: Diagnosis, folder: Path, force: bool, quiet: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -87,11 +86,12 @@ def _cell(x: str | int | float) -> str:
 
 
 def _show_k_hats(table: pd.DataFrame) -> None:
-    lines = []
-    for what, part in table.fillna({"k_hat": math.inf}).groupby("what", sort=False):
-        numbers = (part["k_hat"].median(), part["k_hat"].max(), part["threshold"].min())
-        over = int((part["k_hat"] > part["threshold"]).sum())
-        lines.append((str(what), str(len(part)), *(f"{x:.2f}" for x in numbers), str(over)))
+    from ..posterior.k_hat import by_kind
+
+    lines = [
+        (x["what"], str(x["number"]), *(f"{x[v]:.2f}" for v in ("median", "largest", "threshold")), str(x["over"]))
+        for x in by_kind(table).to_dict("records")
+    ]
     header = ("of", "number", "median", "largest", "threshold", "over")
     print_table("Pareto k-hat, given everything else", header, lines)
 

@@ -106,23 +106,12 @@ def _evaluate_entries(
 def _in_sample(fitted: Fitted, entries: ad.AnnData) -> str | None:
     """What the fit had of exactly these entries before; None if it had not."""
     from ..data.storage import fingerprint
+    from ..posterior.training import is_training_data
 
-    if _is_training(fitted, entries):
+    if is_training_data(fitted, entries):
         return "the fit was trained on"
     found = fitted.recalibration
     return "the noise was recalibrated on" if found and found.fingerprint == fingerprint(entries) else None
-
-
-def _is_training(fitted: Fitted, entries: ad.AnnData) -> bool:
-    """Whether these are the entries that a fit was trained on, all of them."""
-    from ..data.errors import PlatewiseError
-    from ..posterior.training import training_matrix
-
-    try:
-        training_matrix(fitted, entries)
-    except PlatewiseError:
-        return False
-    return True
 
 
 def show(

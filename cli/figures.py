@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -14,20 +14,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..posterior.figure_style import AXES, BLUE, GREY, ORANGE
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..posterior import Evaluation
 
 NOMINAL = "0.9"
-BLUE, ORANGE, GREY = "#1f6fb2", "#d9731a", "#666666"
-_STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "font.size": 10}
 
 
 @contextmanager
 def drawing(path: Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Axes]:
     """Axes to draw on, written as PNG; no global state of pyplot, no display."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(AXES):
         figure = Figure(figsize=size, dpi=130, layout="constrained")
         axes = figure.subplots()
         yield axes

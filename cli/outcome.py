@@ -36,7 +36,7 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
         )
         typer.echo(f"saved as it is{go_on}", err=True)
         raise typer.Exit(130)
-    if fitted.stopped.startswith("not converged"):
+    if fitted.ran_out:
         typer.echo(f"warning: the fit has {fitted.stopped}", err=True)
     elif fitted.converged is False:
         typer.echo(f"error: the fit broke down: {fitted.stopped}. {run} holds the parameters as they were.", err=True)
@@ -45,10 +45,9 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
 
 def _ranks(fitted: Fitted) -> dict[str, Any]:
     """Factors of a model with any, and those that the data support: where scales are learned, and factors separated."""
-    from ..posterior import effective_rank
+    from ..posterior.effective_rank import supported_factors
 
-    is_pruned = fitted.algorithm != "svi" and {"user", "item"} <= getattr(fitted.model, "learned", set())
-    found = effective_rank(fitted) if is_pruned else None
+    found = supported_factors(fitted)
     return {"rank": fitted.model.rank, "effective_rank": found} if hasattr(fitted.model, "rank") else {}
 
 
@@ -105,7 +104,7 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
         if best := _held_out(fitted):
             held_out = "held out: ELBO {validation_elbo:,.4f} per {of}, best after epoch {best_epoch}"
             lines.append(held_out.format(of=of, **best))
-    if fitted.converged is not False or fitted.stopped.startswith("not converged"):
+    if fitted.converged is not False or fitted.ran_out:
         is_scored = isinstance(fitted.model, ClosedForm) or bool(trust) or not is_expression(fitted.meaning)
         following = ("evaluate", "TEST.h5ad") if is_scored else ("embed", "DATA.h5ad -o EMBEDDED.h5ad")
         lines.append(" ".join(["next:", command(following[0], run), following[1], *trust]))

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .loaded import load_run
+from .diagnose import diagnosed
 from .options import Device, Force, Run, Seed, Threads, Trust
 
 
 def report(
     run: Run,
     test: Annotated[
-        Path | None, typer.Argument(metavar="[TEST]", help="The .h5ad of held-out ratings, or of cells.")
+        Path | None, typer.Argument(metavar="TEST", help="The .h5ad of held-out ratings, or of cells.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
     data: Annotated[Path | None, typer.Option("--data", help="The training .h5ad; the run remembers it.")] = None,
@@ -38,18 +38,10 @@ def report(
 
     start(threads)
     from ..data.writing import require_free
-    from ..inference.run_directory import read_config
-    from ..posterior import diagnose
     from ..posterior import report as write_report
-    from .matrix import require_kind
-    from .training import training_or_notice
 
     require_free(output, force=force)
-    if test is not None:
-        require_kind(test, read_config(run)["meaning"], "a report")
-    fitted = load_run(run, device, trust)
-    training = training_or_notice(run, fitted, data, "k-hats, checks, references and surprises are")
-    found = diagnose(fitted, test=test, data=training, rows=rows, draws=draws, seed=seed)
+    fitted, training, found = diagnosed(run, test, data, device, trust, rows=rows, draws=draws, seed=seed)
     write_report(fitted, found, output, data=training, name=run.name, force=force, seed=seed)
     for judgement in found.verdict:
         typer.echo(f"{judgement.answer}: {judgement.use} ({judgement.why})")

@@ -40,7 +40,7 @@ def go_on(made: Path, data: Path | None, device: str, trust: bool) -> Fitted:
     from .training import as_fitted
 
     earlier = load_run(made, device, trust)
-    if earlier.converged is not False or earlier.stopped.startswith("not converged"):
+    if earlier.converged is not False or earlier.ran_out:
         typer.echo(f"{made}: nothing to go on with: {earlier.stopped}", err=True)
         return earlier
     config = read_config(made)

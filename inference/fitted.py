@@ -94,6 +94,11 @@ class Fitted:
         return next(chain(self.guide.parameters(), self.model.parameters()))
 
     @property
+    def ran_out(self) -> bool:
+        """Whether it took all the epochs it was allowed without converging: whole, and not to be gone on with."""
+        return self.stopped.startswith("not converged")
+
+    @property
     def elbo(self) -> float:
         """The bound at the end of the fit, in nats: a lower bound of the log evidence, estimated over an epoch.
 

@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .calibration import Calibration
+from .figure_style import BLUE, GREEN, GREY, ORANGE
+from .k_hat import over_threshold
 
 LEVEL = 0.9
-BLUE, ORANGE, GREEN, GREY = "#1f6fb2", "#d9731a", "#3a8f4f", "#666666"
 SERIES = (
     ("row", "by activity of the row", BLUE, "o", -0.16),
     ("column", "by popularity of the column", ORANGE, "s", 0.0),
@@ -58,7 +59,6 @@ def draw_k_hats(axes: Axes, table: pd.DataFrame) -> None:
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(table))
     place = table["decile"].fillna(0).to_numpy() + spread
     k_hat = table["k_hat"].fillna(np.inf).clip(*SHOWN).to_numpy()
-    over = table["k_hat"].fillna(np.inf).to_numpy() > table["threshold"].to_numpy()
     for what, color in COLOURS.items():
         of = (table["what"] == what).to_numpy()
         if of.any():
@@ -68,6 +68,6 @@ def draw_k_hats(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_xticks(range(11), ["global", *map(str, range(1, 11))])
     axes.set(xlabel="tenth by training entries (1: fewest, 10: most)", ylabel="Pareto k-hat, given all else")
     axes.set_ylim(min(-0.1, k_hat.min() - 0.1), max(1.1, k_hat.max()) + 0.3)
-    axes.set_title(f"{over.sum()} of {len(table)} k-hats are over the threshold")
+    axes.set_title(f"{over_threshold(table).sum()} of {len(table)} k-hats are over the threshold")
     axes.grid(axis="y", alpha=0.25)
     axes.legend(loc="upper left", frameon=False, ncols=3, fontsize=8)

@@ -21,7 +21,7 @@ from .references import references
 from .restarts import compare_restarts
 from .rows import are_latents_of_rows
 from .simulated_fits import simulation_calibration_of
-from .training import training_matrix
+from .training import is_training_data
 from .verdict import Evidence, Judgement, verdict
 
 logger = logging.getLogger("platewise")
@@ -164,12 +164,7 @@ def _read(given: ad.AnnData | Path | str | None) -> Any:
 
 def _require_held_out(fitted: Fitted, test: ad.AnnData | None) -> None:
     """Check that entries to judge by are not those that the fit was made on."""
-    if test is None:
-        return
-    try:
-        training_matrix(fitted, test)
-    except PlatewiseError:
-        return
-    raise PlatewiseError(
-        "Expected entries held out of the fit to judge it by, got its training data. Pass the test part, or none."
-    )
+    if test is not None and is_training_data(fitted, test):
+        raise PlatewiseError(
+            "Expected entries held out of the fit to judge it by, got its training data. Pass the test part, or none."
+        )

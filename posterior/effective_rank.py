@@ -54,6 +54,15 @@ def effective_rank(fitted: Fitted) -> int:
     return int((strength >= LEAST * _visible(fitted, float(scales["noise"]))).sum())
 
 
+def supported_factors(fitted: Fitted) -> int | None:
+    """The effective rank, where relevance determination has found one; None of other models and of svi.
+
+    By svi factors are not separate in the model's own frame, and their scales say nothing.
+    """
+    is_pruned = fitted.algorithm != "svi" and {"user", "item"} <= getattr(fitted.model, "learned", set())
+    return effective_rank(fitted) if is_pruned else None
+
+
 def _visible(fitted: Fitted, noise: float) -> float:
     """The least strength that shows."""
     n_cells = fitted.n_rows * fitted.n_cols

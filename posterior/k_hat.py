@@ -40,7 +40,7 @@ from .conditional_weights import Conditionals
 from .covariates import Covariates
 from .pareto import MIN_DRAWS, k_threshold, pareto_k
 from .reader import reading
-from .training import trained_on
+from .training import given_or_remembered, trained_on
 from .weights_by_block import weights_of_columns, weights_of_globals, weights_of_pairs, weights_of_rows
 
 COLUMNS = ["what", "name", "decile", "k_hat", "threshold", "draws"]
@@ -85,9 +85,7 @@ def k_hats(
         PlatewiseError: On fewer than 1 row or 100 draws, or data that are not the fit's.
     """
     _refuse_unfit(rows, draws)
-    data = fitted.data if data is None else data
-    if data is None:
-        raise PlatewiseError("Expected the training data, whose entries weights are made of, got none. Pass data=.")
+    data = given_or_remembered(fitted, data, "the training data, whose entries weights are made of")
     with reading(fitted, seed, covariates, data) as reader:
         rng = np.random.default_rng(seed)
         candidates = np.sort(fitted.obs.index.get_indexer(trained_on(fitted)))
@@ -99,6 +97,20 @@ def k_hats(
     table.insert(COLUMNS.index("threshold"), "threshold", [k_threshold(n) for n in table["draws"]])
     table.attrs["left_out"] = sampler.left_out
     return table
+
+
+def over_threshold(table: pd.DataFrame) -> pd.Series:
+    """Which k-hats of a table are over their threshold; where a density was no number, they are."""
+    over: pd.Series = table["k_hat"].fillna(math.inf) > table["threshold"]
+    return over
+
+
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """K-hats by `what` they are of: `number`, `median`, `largest`, `threshold` (the least), and how many are `over`."""
+    filled = table.fillna({"k_hat": math.inf}).assign(over=over_threshold(table))
+    numbers = {"number": ("k_hat", "size"), "median": ("k_hat", "median"), "largest": ("k_hat", "max")}
+    further = {"threshold": ("threshold", "min"), "over": ("over", "sum")}
+    return filled.groupby("what", sort=False).agg(**numbers, **further).reset_index()
 
 
 class _Sampler:

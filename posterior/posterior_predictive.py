@@ -35,7 +35,7 @@ from .noise import recalibrated
 from .reader import Reader, reading
 from .row_references import some_rows
 from .rows import are_latents_of_rows, rows_of
-from .training import training_matrix
+from .training import given_or_remembered, training_matrix
 
 MAX_ENTRIES = 1 << 18  # replicated at once
 
@@ -72,12 +72,8 @@ def posterior_predictive_checks(
     """
     if rows < 1 or draws < 2:
         raise PlatewiseError(f"Expected rows of at least 1 and draws of at least 2, got {rows} and {draws}. Ask more.")
-    given = fitted.data if data is None else data
-    if given is None:
-        raise PlatewiseError(
-            "Expected data= to compare replications with, because the fit remembers none, got none. Pass the training "
-            "part."
-        )
+    because = "data= to compare replications with, because the fit remembers none"
+    given = given_or_remembered(fitted, data, because)
     given = given if isinstance(given, ad.AnnData) else read_h5ad(given)
     every = fitted.meaning["unstored"] == "zero"
     if every and are_latents_of_rows(fitted):

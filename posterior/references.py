@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ..data.errors import PlatewiseError
 from ..inference.fitted import Fitted
 from .blocks import Request
 from .covariates import Covariates
@@ -32,7 +31,7 @@ from .reference_models import Biases, CountMeans, NormalMeans, Scored
 from .row_references import FIT, densities_of_rows
 from .rows import are_latents_of_rows
 from .scores import DECILE_LEVEL, scores_of
-from .training import training_matrix
+from .training import given_or_remembered, training_matrix
 
 COLUMNS = ["predictor", "n", "rmse", "log_predictive_density", "crps", "coverage"]
 
@@ -68,12 +67,8 @@ def references(
     Raises:
         PlatewiseError: If there are no training data at hand, or `test` does not fit the fit.
     """
-    given = fitted.data if data is None else data
-    if given is None:
-        raise PlatewiseError(
-            "Expected data=, the training data that simple references are made from, because the fit remembers none, "
-            "got none. Pass the training part."
-        )
+    because = "data=, the training data that simple references are made from, because the fit remembers none"
+    given = given_or_remembered(fitted, data, because)
     training = training_matrix(fitted, given)
     if fitted.meaning["unstored"] == "zero" and are_latents_of_rows(fitted):
         of_rows = densities_of_rows(fitted, test, training, covariates=covariates, draws=draws, seed=seed)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal
 
 import anndata as ad
 from torch import nn
 
 from ..data.errors import PlatewiseError
-from ..data.normalise import NORMALISED
-from ..data.preparation import prepared_like
-from ..data.storage import read_h5ad
 from ..inference.contract import Program
 from ..inference.fitted import Fitted
 from ..inference.rebuild import made_by
 from .covariates import Covariates, covariates_of
-from .training import training_matrix
 
 ALGORITHMS = {"svi": "svi", "coordinate-ascent": "coordinate_ascent", "natural-gradient": "natural_gradient"}
 
@@ -40,22 +35,6 @@ def made_anew(module: nn.Module, kind: Literal["model", "guide"]) -> nn.Module:
     own = {name: made_anew(x, kind) if isinstance(x, nn.Module) else x for name, x in settings.items()}
     made: nn.Module = called(**own)
     return made
-
-
-def training_data(fitted: Fitted, data: ad.AnnData | Path | str | None) -> ad.AnnData:
-    """The matrix that a fit was made on, prepared as it was.
-
-    Raises:
-        PlatewiseError: If there is none, or it is another one.
-    """
-    data = fitted.data if data is None else data
-    if data is None:
-        raise PlatewiseError("Expected the training data, to fit them again, got none. Pass data=.")
-    adata = data if isinstance(data, ad.AnnData) else read_h5ad(data)
-    if NORMALISED in fitted.meaning and NORMALISED not in adata.uns.get("platewise", {}):
-        adata = prepared_like(adata, fitted.meaning)
-    training_matrix(fitted, adata)  # refuses others
-    return adata
 
 
 def refit(

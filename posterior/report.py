@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
-import numpy as np
-import pandas as pd
 
 from ..data.errors import PlatewiseError
 from ..data.writing import whole_file
@@ -14,8 +12,9 @@ from ..inference.fitted import Fitted
 from .anomalies import anomalies
 from .diagnosis_figures import draw_k_hats, draw_pit, draw_tenths
 from .diagnostics import Diagnosis
+from .k_hat import by_kind
 from .report_fit import ending_section, factor_section, fit_section, model_section
-from .report_page import Answer, Section, Table, drawn, page, tabled
+from .report_page import Answer, Section, drawn, page, tabled
 
 SURPRISES = 20
 HOW_TO_READ = (
@@ -102,15 +101,7 @@ def _k_hats(found: Diagnosis) -> Section | None:
         "conditional. It does not show what the guide leaves out of how rows and columns depend on each other."
     ]
     figures = [drawn(lambda axes: draw_k_hats(axes, table), "A point a row, column, global or expected value.")]
-    return Section("Does the guide reach the posterior?", texts, figures=figures, tables=[_k_hat_table(table)])
-
-
-def _k_hat_table(k_hats: pd.DataFrame) -> Table:
-    """How many of each kind are over the threshold."""
-    over = k_hats["k_hat"].fillna(np.inf) > k_hats["threshold"]
-    by = k_hats.assign(over=over).groupby("what", sort=False)
-    lines = by.agg(n=("k_hat", "size"), median=("k_hat", "median"), largest=("k_hat", "max"), over=("over", "sum"))
-    return tabled(lines.reset_index())
+    return Section("Does the guide reach the posterior?", texts, figures=figures, tables=[tabled(by_kind(table))])
 
 
 def _checks(found: Diagnosis) -> Section | None:

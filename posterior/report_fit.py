@@ -15,11 +15,11 @@ from ..data.errors import PlatewiseError
 from ..data.source import COUNT
 from ..inference.fitted import Fitted
 from ..inference.history import VALIDATION
-from .effective_rank import effective_rank
+from .effective_rank import supported_factors
 from .factors import factors
-from .report_page import Figure, Section, drawn, shown, tabled
+from .figure_style import BLUE, ORANGE
+from .report_page import Figure, Section, drawn, tabled
 
-BLUE, ORANGE = "#1f6fb2", "#d9731a"
 UNTESTED = "Nothing tested whether the fit had converged: look at the trace."
 
 
@@ -77,9 +77,8 @@ def factor_section(fitted: Fitted) -> Section | None:
 
 
 def _ranks(fitted: Fitted, rank: int) -> str:
-    if {"user", "item"} <= getattr(fitted.model, "learned", set()) and fitted.algorithm != "svi":
-        return f"The data support {shown(effective_rank(fitted))} of {rank} factors."
-    return f"{rank} factors."
+    found = supported_factors(fitted)
+    return f"{rank} factors." if found is None else f"The data support {found} of {rank} factors."
 
 
 def _settings(module: Any) -> str:

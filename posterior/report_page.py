@@ -16,11 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
+from .figure_style import AXES
+
 STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "font.size": 10,
+    **AXES,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "svg.fonttype": "none",  # letters stay letters: small, and to be searched

@@ -27,8 +27,8 @@ from ..inference.fitted import Fitted
 from .covariates import Covariates
 from .guide_draws import guide_draws
 from .reader import Reader, reading
-from .refit import made_anew, refit, training_data
-from .training import trained_on
+from .refit import made_anew, refit
+from .training import given_or_remembered, trained_on, training_data
 
 COLUMNS = [
     "seed",
@@ -83,7 +83,7 @@ def compare_restarts(
         raise PlatewiseError(
             f"Expected at least 1 restart and 2 draws, got {restarts} and {draws}. Take, say, 3 and 400."
         )
-    adata = training_data(fitted, data)
+    adata = training_data(fitted, given_or_remembered(fitted, data, "the training data, to fit them again"))
     first = _expectations(fitted, adata, draws, covariates)
     lines = [_line(fitted, fitted, first, first)]
     for other in _seeds(fitted.seed, seed, restarts):

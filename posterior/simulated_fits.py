@@ -31,8 +31,9 @@ from ..inference.fitted import Fitted
 from .covariates import Covariates, covariates_of
 from .guide_draws import guide_draws
 from .reader import running
-from .refit import made_anew, refit, training_data, without_training
+from .refit import made_anew, refit, without_training
 from .simulation_calibration import SimulationCalibration, simulation_calibration
+from .training import given_or_remembered, training_data
 
 N_CELLS = 5  # whose expectations are ranked
 MOST_STEPS = 1000  # of stochastic steps of a fit to a part so small
@@ -75,7 +76,7 @@ def simulation_calibration_of(
     """
     if min(rows, cols) < 2:
         raise PlatewiseError(f"Expected at least 2 rows and 2 columns, got {rows} and {cols}. Take, say, 30 and 20.")
-    adata = training_data(fitted, data)
+    adata = training_data(fitted, given_or_remembered(fitted, data, "the training data, to fit them again"))
     part, about = _part(fitted, adata, rows, cols, covariates, np.random.default_rng(seed))
     batch = _batch(fitted, part, about)
     kind = _Kind(fitted, part, batch, about, _cells(part, seed))

@@ -23,8 +23,35 @@ def trained_on(fitted: Fitted) -> pd.Index:
     return obs.index[~obs[HELD_OUT].astype(bool)] if fitted.options.get("validation") else obs.index
 
 
+def given_or_remembered(fitted: Fitted, data: ad.AnnData | Path | str | None, expected: str) -> ad.AnnData | Path | str:
+    """The data that are given, or else those that a fit remembers.
+
+    Raises:
+        PlatewiseError: If there are none; `expected` says what they are needed for.
+    """
+    found = fitted.data if data is None else data
+    if found is None:
+        raise PlatewiseError(f"Expected {expected}, got none. Pass data=, the training part.")
+    return found
+
+
+def is_training_data(fitted: Fitted, data: ad.AnnData) -> bool:
+    """Whether these are exactly the data that a fit was made on."""
+    try:
+        training_data(fitted, data)
+    except PlatewiseError:
+        return False
+    return True
+
+
 def training_matrix(fitted: Fitted, data: ad.AnnData | Path | str) -> sp.csr_matrix:
-    """The training entries, rows and columns in the fit's order.
+    """The training entries, rows and columns in the fit's order; see `training_data`."""
+    x: Any = training_data(fitted, data).X
+    return x
+
+
+def training_data(fitted: Fitted, data: ad.AnnData | Path | str) -> ad.AnnData:
+    """The matrix that a fit was made on, prepared as it was.
 
     Args:
         fitted: The fit.
@@ -43,4 +70,4 @@ def training_matrix(fitted: Fitted, data: ad.AnnData | Path | str) -> sp.csr_mat
             "Expected the data that the fit was made on, got others (fingerprints differ). Pass the training part, "
             "unchanged."
         )
-    return x
+    return adata

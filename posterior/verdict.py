@@ -36,6 +36,7 @@ from typing import Literal
 import pandas as pd
 
 from .calibration import Calibration
+from .k_hat import over_threshold
 from .row_references import FIT
 
 Answer = Literal["yes", "no", "unknown"]
@@ -252,9 +253,9 @@ def _new(evidence: Evidence) -> str:
 
 
 def _share_over(hats: pd.DataFrame) -> float:
-    return float((hats["k_hat"] > hats["threshold"]).mean())
+    return float(over_threshold(hats).mean())
 
 
 def _in_words(hats: pd.DataFrame) -> str:
-    n, over = len(hats), int((hats["k_hat"] > hats["threshold"]).sum())
+    n, over = len(hats), int(over_threshold(hats).sum())
     return f"{over} of {n} over {hats['threshold'].min():.2f}, largest {hats['k_hat'].max():.2f}"

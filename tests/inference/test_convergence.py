@@ -1,7 +1,5 @@
 """Fits that stop themselves: when, with which parameters, in which words, and after an interruption."""
 
-import os
-import signal
 from collections.abc import Iterator
 from functools import partial
 
@@ -89,25 +87,6 @@ def test_a_fit_that_is_cut_off_claims_nothing(whole, share):
 
 def test_one_seed_is_one_fit_to_the_bit(whole):
     _assert_same(whole, _fit())
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator:
-    """Press Ctrl-C during a step."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def at(wanted: int) -> None:
-            step = svi.step
-
-            def pressed(state: svi.State, batch: object) -> None:
-                if state.step + 1 == wanted:
-                    patch.undo()
-                    os.kill(os.getpid(), signal.SIGINT)
-                step(state, batch)
-
-            patch.setattr(svi, "step", pressed)
-
-        yield at
 
 
 def _assert_same(one: Fitted, two: Fitted) -> None:

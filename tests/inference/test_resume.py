@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,25 +16,6 @@ from ..regression_model import Regression, RegressionGuide, regression_data
 
 RATINGS, _ = simulate_ratings(LatentFactor(2, sigma=0.5), 60, 30, 500, given={"mu": 3.5})
 TOTAL = 16  # four epochs of four steps
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator:
-    """Press Ctrl-C during a step; the fit must catch it."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def at(wanted: int) -> None:
-            step = svi.step
-
-            def pressed(state: svi.State, batch: object) -> None:
-                if state.step + 1 == wanted:
-                    patch.undo()
-                    os.kill(os.getpid(), signal.SIGINT)
-                step(state, batch)
-
-            patch.setattr(svi, "step", pressed)
-
-        yield at
 
 
 def _fit(model: nn.Module | None = None, guide: nn.Module | None = None, **options: object) -> Fitted:
