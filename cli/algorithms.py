@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,17 @@ def run(algorithm: str, model: nn.Module, guide: nn.Module, data: ad.AnnData | P
         data: The matrix, or the .h5ad to stream.
         **settings: What its `fit` takes.
     """
-    module = import_module(f"..inference.{algorithm.replace('-', '_')}", __package__)
-    fitted: Fitted = module.fit(model, guide, data, **settings)
+    fitted: Fitted = _module(algorithm).fit(model, guide, data, **settings)
     return fitted
+
+
+def option_names(algorithm: str) -> list[str]:
+    """Names of all options that an algorithm has, of the command line or not."""
+    return [field.name for field in fields(_module(algorithm).Options)]
+
+
+def _module(algorithm: str) -> Any:
+    return import_module(f"..inference.{algorithm.replace('-', '_')}", __package__)
 
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,10 +26,11 @@ def diagnose(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The training .h5ad; the run remembers it.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows, and columns, that k-hats are taken of, at most.")] = 100,
-    draws: Annotated[int, typer.Option(min=100, help="Draws for each k-hat.")] = 1000,
+    draws: Annotated[int, typer.Option(min=100, help="Draws for each k-hat, and leave-one-out.")] = 1000,
     n_samples: Annotated[
         int, typer.Option("--samples", min=2, help="Draws where a predictive distribution is sampled.")
     ] = 500,
+    loo: Annotated[int, typer.Option(min=0, help="Training entries to leave out one by one; 0: none, quicker.")] = 1000,
     restarts: Annotated[
         int, typer.Option(min=0, help="Further fits from other seeds to compare with; each takes as long as RUN did.")
     ] = 0,
@@ -37,7 +38,8 @@ def diagnose(
         int, typer.Option(min=0, help="Simulated data sets, 30 rows by 20 columns, to fit and find the truth of: 50.")
     ] = 0,
     figures: Annotated[
-        Path | None, typer.Option(help="A folder to make: coverage, PIT and k-hats as PNG, and diagnosis.json.")
+        Path | None,
+        typer.Option(help="A folder to make: coverage, PITs, k-hats, replications as PNG, and diagnosis.json."),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -50,7 +52,8 @@ def diagnose(
 
     Of held-out ratings: do intervals hold what they say, overall and for users of little and much activity, items rare
     and popular, low and high predictions? Is the fit better than simple means? Of the training data: does importance
-    sampling find the posterior where the guide says it is (Pareto k-hat)? Do data drawn from the fit look like them?
+    sampling find the posterior where the guide says it is (Pareto k-hat)? Do data drawn from the fit look like them, as
+    a whole and gene by gene? How well would it predict each entry without it (leave-one-out, on a sample of them)?
 
     k-hats are given everything else: they show a guide too narrow or of another shape, and hardly how rows depend on
     columns. Errors are binomial, as if ratings were independent. Of a VAE, TEST are cells, scored whole.
@@ -73,7 +76,7 @@ def diagnose(
 
     if figures is not None:
         require_free(figures, force=force, mark=MARK)
-    options: dict[str, Any] = {"rows": rows, "draws": draws, "n_samples": n_samples, "seed": seed}
+    options: dict[str, Any] = {"rows": rows, "draws": draws, "n_samples": n_samples, "loo": loo, "seed": seed}
     options |= {"restarts": restarts, "replicates": replicates}
     fitted, _, found = diagnosed(run, test, data, device, trust, **options)
     if json:

@@ -1,10 +1,14 @@
-"""The figures of a diagnosis as files: coverage by tenth, places of held-out entries in their predictives, k-hats."""
+"""The figures of a diagnosis as files: coverage, PITs of held-out and of left-out entries, k-hats, replications."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matplotlib.axes import Axes
+
+from ..posterior.arviz_figures import draw_loo_k, draw_loo_pit, draw_replicated
 from ..posterior.diagnosis_figures import draw_k_hats, draw_pit, draw_tenths
 from .figures import drawing
 
@@ -22,14 +26,17 @@ def draw_diagnosis(found: Diagnosis, folder: Path) -> list[str]:
     Returns:
         The names of the files.
     """
-    names = []
-    if found.calibration is not None:
-        for name, draw in (("coverage.png", draw_tenths), ("pit.png", draw_pit)):
-            with drawing(folder / name) as axes:
-                draw(axes, found.calibration)
-            names.append(name)
-    if found.k_hats is not None and len(found.k_hats):
-        with drawing(folder / "k_hat.png") as axes:
-            draw_k_hats(axes, found.k_hats)
-        names.append("k_hat.png")
-    return names
+    figures: list[tuple[str, Callable[[Axes], None]]] = []
+    if (judged := found.calibration) is not None:
+        figures.append(("coverage.png", lambda axes: draw_tenths(axes, judged)))
+        figures.append(("pit.png", lambda axes: draw_pit(axes, judged)))
+    if (table := found.k_hats) is not None and len(table):
+        figures.append(("k_hat.png", lambda axes: draw_k_hats(axes, table)))
+    if (loo := found.loo) is not None:
+        figures.append(("loo_pit.png", lambda axes: draw_loo_pit(axes, loo)))
+        figures.append(("loo_k_hat.png", lambda axes: draw_loo_k(axes, loo)))
+        figures.append(("replicated.png", lambda axes: draw_replicated(axes, loo)))
+    for name, draw in figures:
+        with drawing(folder / name) as axes:
+            draw(axes)
+    return [name for name, _ in figures]

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..posterior.calibration import Calibration
+    from ..posterior.column_checks import ColumnChecks
     from ..posterior.diagnostics import Diagnosis
+    from ..posterior.loo import SubsampledLoo
 
 LEVEL = 0.9  # of coverage by tenth
 WORDS = {"log_predictive_density": "log density", "coverage": "90% interval", "crps": "CRPS", "rmse": "RMSE"}
@@ -38,6 +40,10 @@ def show(found: Diagnosis, title: str, about: Mapping[str, Any]) -> None:
         _show_k_hats(found.k_hats)
     if found.checks is not None:
         _show_checks(found.checks, about)
+    if found.columns is not None:
+        _show_columns(found.columns, about)
+    if found.loo is not None:
+        _show_loo(found.loo, about)
     if found.restarts is not None:
         _show_restarts(found.restarts)
     if found.simulation is not None:
@@ -63,14 +69,17 @@ def _show_tenths(found: Calibration, about: Mapping[str, Any]) -> None:
     """Coverage of the 90 % interval by tenth, each way of making tenths a column."""
     table = found.table()
     parts = {by: part for by, part in table[table["level"] == LEVEL].groupby("by", sort=False) if by != "all"}
-    names = {"row": f"activity of the {about['row_name']}", "column": f"popularity of the {about['col_name']}"}
+    called = {"the row": f"the {about['row_name']}", "the column": f"the {about['col_name']}"}
+    names = [found.sorted_by[str(by)] for by in parts]
+    for plate, name in called.items():
+        names = [x.replace(plate, name) for x in names]
     cells = [
         [f"{100 * x['coverage']:.1f}%" + " off" * x["off"] for x in part.to_dict("records")] for part in parts.values()
     ]
     se = 100 * max(float(part["se"].max()) for part in parts.values())
     print_table(
         f"Coverage of the 90% interval by tenth (1 lowest, 10 highest; standard error {se:.1f}%)",
-        ("tenth", *(names.get(str(by), "predicted value") for by in parts)),
+        ("tenth", *names),
         [(str(k), *line) for k, line in enumerate(zip(*cells, strict=True), 1)],
     )
 
@@ -101,6 +110,39 @@ def _show_checks(table: pd.DataFrame, about: Mapping[str, Any]) -> None:
     lines = [(x[0], *(f"{v:.4g}" for v in x[1:4]), f"{x[4]:.3f}") for x in table.itertuples(index=False, name=None)]
     title = f"Replicated data: {size['draws']} times {size['entries']:,} entries of {size['rows']:,} {of}s"
     print_table(f"{title} (p: share of replications above the data)", table.columns, lines)
+
+
+def _show_columns(found: ColumnChecks, about: Mapping[str, Any]) -> None:
+    of = about["col_name"]
+    shares = ", ".join(f"{x['statistic']} {100 * x['inside']:.1f}%" for x in found.shares().to_dict("records"))
+    typer.echo(f"{of}s inside 95% of their replications, of {found.n_columns:,}: {shares}\n")
+    lines = [
+        (x["column"], x["statistic"], *(f"{x[v]:.4g}" for v in ("observed", "lower", "upper")), f"{x['distance']:+.1f}")
+        for x in found.outermost().to_dict("records")
+    ]
+    header = (of, "statistic", "observed", "2.5%", "97.5%", "sd away")
+    print_table(f"{of}s farthest from their replications", header, lines)
+
+
+def _show_loo(found: SubsampledLoo, about: Mapping[str, Any]) -> None:
+    n, size = found.n_all, len(found.pointwise)
+    lines = [
+        (name, *(f"{x / scale:{form}}" for x in (total.value, total.se, total.subsampling_se)))
+        for name, total, scale, form in (
+            ("log density, nats", found.elpd, 1, ",.1f"),
+            ("log density of an entry", found.elpd, n, ".4f"),
+            ("effective parameters", found.p_loo, 1, ",.1f"),
+        )
+    ]
+    title = f"Leave-one-out: {size:,} entries sampled, scaled to {n:,}"
+    print_table(title, ("", "estimate", "standard error", "sampling error"), lines)
+    typer.echo(f"{found.meaning[0].upper()}{found.meaning[1:]}.")
+    shares = " ".join(f"{100 * x:.0f}" for x in found.by_activity()["over"])
+    of = f"by tenth of the {about['row_name']}s' activity, lowest first, in %: {shares}"
+    typer.echo(f"k-hats over {found.threshold:.2f}: {found.over.sum():,} of {size:,}; {of}")
+    if found.over.any():
+        typer.echo("Densities of those entries are guesses: look at held-out ones.")
+    typer.echo("")
 
 
 def _show_restarts(table: pd.DataFrame) -> None:

@@ -129,7 +129,7 @@ def fit(
         ),
     ] = None,
     max_epochs: Annotated[
-        int | None, typer.Option(help="svi --until converged: passes over the users at most; 500 if not given.")
+        int | None, typer.Option(help="svi --until converged: passes at most, 500 if not given; more with --resume.")
     ] = None,
     batch_rows: Annotated[
         int | None,
@@ -159,7 +159,7 @@ def fit(
     from_disk: Annotated[
         bool, typer.Option("--from-disk", help="natural-gradient and svi: stream DATA instead of loading it.")
     ] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted fit, in place.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a fit, in place.")] = None,
     trust: Trust = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -175,7 +175,8 @@ def fit(
     coordinate-ascent solves for every user and item in turn, exactly; natural-gradient does so for some users at a
     time, for data that do not fit into memory; svi climbs by noisy gradients, and is for any model.
 
-    Ctrl-C ends a fit early and saves it as it is; --resume goes on as if it had never stopped.
+    Ctrl-C ends a fit early and saves it as it is; --resume goes on as if it had never stopped. So it does with one that
+    --max-epochs cut off, if given a larger number.
 
     Examples:
         platewise fit train.h5ad --rank 16 --seed 0 -o RUN
@@ -218,8 +219,9 @@ def fit(
         "patience": patience,
     }
     if resume is not None:
-        refuse_with_resume(choice | options | {"seed": seed, "output": output, "from_disk": from_disk or None})
-        report(go_on(resume, data, device, trust), resume, json)
+        of_now = {"seed": seed, "output": output, "from_disk": from_disk or None, "max_epochs": None}
+        refuse_with_resume(choice | options | of_now)
+        report(go_on(resume, data, device, trust, max_epochs), resume, json)
         return
     _refuse_trust(trust)
     data, made = _require_paths(data, output, force)

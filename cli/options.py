@@ -23,6 +23,9 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="The training .h5ad, for a fit that keeps no users; the run remembers it."),
 ]
+Samples = Annotated[
+    int, typer.Option("--samples", help="Draws where a prediction has no closed form; the more, the less its noise.")
+]
 Trust = Annotated[
     bool,
     typer.Option(

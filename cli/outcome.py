@@ -21,7 +21,6 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
         typer.Exit: 130 after Ctrl-C, 1 where the fit broke down.
     """
     from .output import print_json
-    from .program import command
 
     last = fitted.history.iloc[-1].to_dict() if len(fitted.history) else {}
     if as_json:
@@ -31,16 +30,20 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
     else:
         typer.echo(_summary(fitted, run, last))
     if fitted.stopped.startswith("interrupted"):
-        go_on = (
-            f"; go on with `{command('fit', '--resume', run, *trust_of(run))}`" if fitted.algorithm in RESUMABLE else ""
-        )
-        typer.echo(f"saved as it is{go_on}", err=True)
+        typer.echo(f"saved as it is{_how_to_go_on(run) if fitted.algorithm in RESUMABLE else ''}", err=True)
         raise typer.Exit(130)
     if fitted.ran_out:
-        typer.echo(f"warning: the fit has {fitted.stopped}", err=True)
+        more = ("--max-epochs", 2 * fitted.options["max_epochs"])
+        typer.echo(f"warning: the fit has {fitted.stopped}{_how_to_go_on(run, *more)}", err=True)
     elif fitted.converged is False:
         typer.echo(f"error: the fit broke down: {fitted.stopped}. {run} holds the parameters as they were.", err=True)
         raise typer.Exit(1)
+
+
+def _how_to_go_on(run: Path, *options: object) -> str:
+    from .program import command
+
+    return f"; go on with `{command('fit', '--resume', run, *options, *trust_of(run))}`"
 
 
 def _ranks(fitted: Fitted) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .loaded import load_run
-from .options import Data, Device, Force, Json, Run, Seed, Table, Threads, Trust
+from .options import Data, Device, Force, Json, Run, Samples, Seed, Table, Threads, Trust
 
 
 def predict(
@@ -20,6 +20,7 @@ def predict(
     ] = None,
     level: Annotated[float, typer.Option(help="Probability that the interval is to hold.")] = 0.9,
     of: Annotated[str, typer.Option(help="rating: noise included; mean: of the expectation alone.")] = "rating",
+    samples: Samples = 500,
     data: Data = None,
     output: Table = None,
     seed: Seed = 0,
@@ -55,7 +56,7 @@ def predict(
     fitted = load_run(run, device, trust)
     refuse_row_latents(fitted, "a prediction of single entries", "Say `platewise denoise RUN DATA -o DENOISED.h5ad`.")
     training = None if data is None else as_fitted(fitted, data)
-    frame = predictions(fitted, *wanted, level=level, of=of, data=training, seed=seed)
+    frame = predictions(fitted, *wanted, level=level, of=of, n_samples=samples, data=training, seed=seed)
     what = "value" if of == "rating" and is_expression(fitted.meaning) else of
     show_frame(frame, f"{run}: {what} with {100 * level:g}% interval", json, output, force)
     unknown = int((~frame.filter(like="known_").all(axis=1)).sum())

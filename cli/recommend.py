@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .loaded import load_run
-from .options import Device, Force, Json, Run, Seed, Table, Threads, Trust
+from .options import Device, Force, Json, Run, Samples, Seed, Table, Threads, Trust
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -29,6 +29,7 @@ def recommend(
     item: Annotated[list[str] | None, typer.Option("--item", help="Choose among these items only.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave this item out.")] = None,
     level: Annotated[float, typer.Option(help="Probability that the interval is to hold.")] = 0.9,
+    samples: Samples = 500,
     output: Table = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -65,7 +66,7 @@ def recommend(
     if not include_seen:
         found = training_data_of(fitted) if data is None else as_fitted(fitted, data)
         seen = require_training(found, run, "to leave out what was rated", "--data FILE, or say --include-seen")
-    settings = {"exclude_seen": not include_seen, "by": by, "items": item, "exclude": exclude}
+    settings = {"exclude_seen": not include_seen, "by": by, "items": item, "exclude": exclude, "n_samples": samples}
     frame = recommendations(fitted, user, k, data=seen, level=level, seed=seed, **settings)  # type: ignore[arg-type]
     hidden = () if any(reason.startswith("unknown") for reason in frame["reason"]) else ("reason",)
     title = f"{run}: recommended by {by}, with {100 * level:g}% interval"

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="Ratings: where to write the truth; DATA.truth.npz if not given.")
 ]
-OF_RATINGS: dict[str, Any] = {"users": 6040, "items": 3706, "ratings": 1_000_000, "rank": 8, "mean": 3.5, "truth": None}
+OF_RATINGS: dict[str, Any] = {
+    **{"users": 6040, "items": 3706, "ratings": 1_000_000},
+    **{"rank": 8, "mean": 3.5, "noise": "constant", "truth": None},
+}
 
 
 def simulate(
@@ -29,6 +32,13 @@ def simulate(
     ratings: Annotated[int | None, typer.Option(help="Number of ratings; 1000000 if not given.")] = None,
     rank: Annotated[int | None, typer.Option(help="Ratings: number of factors; 8 if not given.")] = None,
     mean: Annotated[float | None, typer.Option(help="Grand mean of the ratings; 3.5 if not given.")] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Ratings: whose their noise is: constant (one sigma for all; if not given), or rows, columns or both, "
+            "each with a precision of its own."
+        ),
+    ] = None,
     truth: Truth = None,
     cells: Annotated[int | None, typer.Option(help="Draw so many cells, instead of ratings.")] = None,
     genes: Annotated[int | None, typer.Option(help="Cells: number of genes; 2000 if not given.")] = None,
@@ -49,7 +59,8 @@ def simulate(
     """Draw ratings from the latent factor model, or cells from the VAE, and write the truth beside them.
 
     Ratings: activity and popularity are as skewed as in MovieLens 1M, whose size is the default. The truth (mu, user,
-    item and their parts A, a, B, b) goes into a NumPy archive: a fit can be compared with it.
+    item and their parts A, a, B, b; with --noise the log precisions user_log_precision or item_log_precision or both)
+    goes into a NumPy archive: a fit can be compared with it.
 
     Cells: of some types, in some batches, with a linear decoder. They are written as they are drawn, so that a million
     fit. The truth is in the same file: obs label, batch and log_library, obsm X_truth, and the genes' parameters in var
@@ -69,6 +80,7 @@ def simulate(
         "ratings": ratings,
         "rank": rank,
         "mean": mean,
+        "noise": noise,
         "truth": truth,
     }
     for_cells: dict[str, Any] = {"genes": genes, "types": types, "batches": batches, "latent": latent}
@@ -99,9 +111,10 @@ def _draw_ratings(output: Path, options: dict[str, Any], seed: int, force: bool,
     users, items, ratings = (options[name] for name in ("users", "items", "ratings"))
     truth = options["truth"] or output.with_suffix(".truth.npz")
     _check_outputs(output, truth, force)
-    model = example_model(options["rank"])
+    model = example_model(options["rank"], options["noise"])
     adata, latents = simulate_ratings(model, users, items, ratings, given={"mu": options["mean"]}, seed=seed)
-    arrays: dict[str, Any] = latents | {"sigma": model.sigma.detach().numpy()}
+    shapes = {name: x.numpy() for name, x in model.scales().items() if name.endswith("_shape")}
+    arrays: dict[str, Any] = latents | {"sigma": model.sigma.detach().numpy()} | shapes
     with whole_file(output, force=force) as ratings_file, whole_file(truth, force=force) as truth_file:
         write_h5ad(adata, ratings_file)
         with truth_file.open("wb") as file:
@@ -123,12 +136,16 @@ def _check_outputs(output: Path, truth: Path, force: bool) -> None:
         raise PlatewiseError(f"Expected two files to write, got {output} twice. Give --truth another name.")
 
 
-def example_model(rank: int) -> LatentFactor:
-    """The latent factor model with scales like those that MovieLens 1M gives, whatever the rank."""
+def example_model(rank: int, noise: str = "constant") -> LatentFactor:
+    """The latent factor model with scales like those that MovieLens gives, whatever the rank."""
     from ..data.errors import PlatewiseError
     from ..models import LatentFactor
 
     if rank < 1:
         raise PlatewiseError(f"Expected a rank of at least 1, got {rank}. Choose, say, 8.")
     factor = (0.2 / rank) ** 0.25
-    return LatentFactor(rank, sigma=0.8, user_scale=[factor] * rank + [0.4], item_scale=[factor] * rank + [0.5])
+    user_scale, item_scale = ([factor] * rank + [bias] for bias in (0.4, 0.5))
+    scales: dict[str, Any] = {"sigma": 0.8, "user_scale": user_scale, "item_scale": item_scale}
+    shapes: dict[str, Any] = {"user_shape": 7.0} if noise in ("rows", "both") else {}
+    shapes |= {"item_shape": 20.0} if noise in ("columns", "both") else {}
+    return LatentFactor(rank, **scales, noise=noise, **shapes)

@@ -95,7 +95,7 @@ class Fitted:
 
     @property
     def ran_out(self) -> bool:
-        """Whether it took all the epochs it was allowed without converging: whole, and not to be gone on with."""
+        """Whether it took all epochs that it was allowed and has not converged: whole; it goes on if allowed more."""
         return self.stopped.startswith("not converged")
 
     @property

@@ -1,9 +1,9 @@
-"""Going on with an interrupted fit: only with the same model, guide, data, options and seed."""
+"""Going on with a fit that was interrupted or cut off: only with the same model, guide, data, options and seed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,13 @@ from ..data.loader import RowLoader
 from ..data.row_subset import RowSubset
 from .fitted import Fitted
 from .obs_columns import MOST_NAMED
+
+CAP = "max_epochs"  # the one option that may be another: it says when a fit is cut off, and nothing of its steps
+THEN: dict[str, Any] = {  # what fits did that were made before there was such an option
+    **{"weight_decay": 0.0, "kl_warmup": 0.0, "validation": 0.0},
+    **{"min_steps": None, "max_steps": None, "patience": None},
+    **{"until": "epochs", CAP: 500},
+}
 
 
 def inputs_of(loader: RowLoader) -> Tensor:
@@ -43,16 +50,47 @@ def require_same_fit(earlier: Fitted, options: Mapping[str, Any], loader: RowLoa
         raise PlatewiseError(
             f"Expected the seed of the interrupted fit, {earlier.seed}, got {loader.seed}. Leave seed as it was."
         )
-    if earlier.options != options:
-        raise PlatewiseError(
-            f"Expected the options of the interrupted fit, {earlier.options}, got {dict(options)}. "
-            "Leave them as they were."
-        )
+    _require_same_options(earlier, options)
     if int(earlier.state["inputs"]) != int(inputs_of(loader)):
         raise PlatewiseError(
             "Expected rows read as in the interrupted fit, got another source (memory or disk), precision or "
             "covariates. Give the same."
         )
+
+
+def saved_options(earlier: Fitted, known: Collection[str]) -> dict[str, Any]:
+    """Options of an earlier fit; those that there were not yet say what it then did.
+
+    Args:
+        earlier: The fit.
+        known: Names of its algorithm's options today.
+
+    Raises:
+        PlatewiseError: If it has an option that there is not today.
+    """
+    if unknown := sorted(set(earlier.options) - set(known)):
+        raise PlatewiseError(
+            f"Expected a fit whose options this version has, got one with {', '.join(unknown)}. Go on with it in the "
+            "version that made it, or fit again."
+        )
+    return {name: x for name, x in THEN.items() if name in known} | earlier.options
+
+
+def _require_same_options(earlier: Fitted, options: Mapping[str, Any]) -> None:
+    before = saved_options(earlier, options)
+    if _without_cap(before) != _without_cap(options):
+        raise PlatewiseError(
+            f"Expected the options of the interrupted fit, {before}, got {dict(options)}. Leave them as they were."
+        )
+    done = len(earlier.history)
+    if options.get("until") == "converged" and options[CAP] != before[CAP] and options[CAP] <= done:
+        raise PlatewiseError(
+            f"Expected {CAP} above {done}, the epochs that the fit has done, got {options[CAP]}. Give more to go on."
+        )
+
+
+def _without_cap(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != CAP}
 
 
 def require_same_covariates(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:

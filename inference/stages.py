@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HALVING = 0.5  # of the step size, from stage to stage
-SHARE = 1e-4  # of the bound: a gain below it is not worth its cost
+SHARE = 5e-5  # of the bound: a gain below it is not worth its cost
 LEAST_RATIO, MOST_RATIO = 0.25, 0.9  # of a stage's gain to that before, as it is extrapolated
 STEPS = 12  # an epoch of fewer steps counts as a part of one
 
@@ -21,17 +21,19 @@ STEPS = 12  # an epoch of fewer steps counts as a part of one
 class Plan:
     """Lengths of a fit's stages, in epochs.
 
-    Slow warm-up matters most where scales are learned: steps that are large while the factors are still small prune
-    factors for good that the data support.
+    Scales wait: learned while the factors are still small, they shrink with them, and prune for good factors that the
+    data support. Too long a wait lets factors grow that the data do not support, and these leave slowly.
 
     Attributes:
         warmup: Epochs over which the first stage's step rises to its peak.
+        wait: Epochs of that stage in which the model's own parameters stay as they are, networks apart.
         settle: Epochs after which a window begins, once the step is what it is in the stage.
         window: Epochs that iterates are averaged over.
         windows: Windows tried in a stage, at most.
     """
 
     warmup: int = 10
+    wait: int = 10
     settle: int = 3
     window: int = 7
     windows: int = 3
@@ -39,11 +41,11 @@ class Plan:
     def stretched(self, per_epoch: int) -> Plan:
         """The same for epochs of so few steps that more of them are needed."""
         times = math.ceil(STEPS / per_epoch)
-        return Plan(self.warmup * times, self.settle * times, self.window * times, self.windows)
+        return Plan(self.warmup * times, self.wait * times, self.settle * times, self.window * times, self.windows)
 
     def first_window(self, stage: int) -> int:
         """Epochs of a stage, from 0, before its first window."""
-        return self.settle + (0 if stage else self.warmup + self.settle)
+        return self.settle + (0 if stage else max(self.warmup, self.wait) + self.settle)
 
     def learning_rate(self, stage: int, peak: float, epochs: float) -> float:
         """Step size in a stage, `epochs` after the beginning of the fit."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..data.loader import RowLoader
 from .covariates import blank_batch, describe_covariates
-from .protocols import Allocates, Initialises, SetsUp, needs_setup
+from .protocols import Allocates, Initialises, needs_setup
 
 START_ROWS = 256  # rows, or those of a batch if more, that a model sees before a fit
 
@@ -24,8 +24,7 @@ def set_up(model: nn.Module, guide: nn.Module, loader: RowLoader) -> bool:
     if isinstance(model, Allocates) and not list(model.parameters()):
         model.allocate(blank)
     model.to(loader.device, loader.dtype)
-    is_new = needs_setup(guide)
-    if isinstance(guide, SetsUp) and is_new:
+    if is_new := needs_setup(guide):
         starts: dict[str, Any] = model.initialise(loader.look(START_ROWS)) if isinstance(model, Initialises) else {}
         guide.setup(model, blank.to(loader.device, loader.dtype), starts)
     guide.to(loader.device, loader.dtype)

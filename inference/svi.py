@@ -31,7 +31,7 @@ from .contract import as_module, check_contract, one_line, require_module
 from .contract_runs import run
 from .convergence import Stages, stages_of
 from .covariates import describe_covariates, read_covariates
-from .device import generator_states, own_generators, pick_device, restore_generators
+from .device import own_generators, pick_device
 from .elbo import ClosedFormELBO, SampledELBO, elbo_of
 from .fitted import Fitted, describe_source
 from .history import VALIDATION, History
@@ -39,10 +39,11 @@ from .interrupt import interrupts
 from .observed import ObservedSites
 from .optimizer import PairedAdam, one_cycle
 from .progress import Bar, progress_bar
-from .resume import inputs_of, require_same_covariates, require_same_fit, take_up
+from .resume import require_same_covariates
 from .start import set_up
 from .svi_endings import Ending, diverged, ended, interrupted, too_many_skipped
 from .svi_options import Options, chosen_options
+from .svi_resume import restore, tensors_of
 from .validation import Validation, held_out_of, require_rows_alone
 
 __all__ = ["Options", "State", "elbo_of", "fit", "init", "step"]
@@ -106,7 +107,8 @@ def fit(
         device: "auto" (a GPU if there is one), "cpu", "cuda", ...
         covariates: Of each an array with one row per row, handed to the model in each batch, or the name of a column of
             obs: labels become codes, real numbers are standardised (`obs_columns`).
-        resume: An interrupted fit of the same model, guide, data and options, to go on with.
+        resume: An interrupted fit of the same model, guide, data and options, to go on with; or one that `max_epochs`
+            cut off, the only option that may be another: with more of them it goes on as if it had always had them.
         progress: Whether to show a bar.
         dtype: Precision of parameters and values.
         allow_empty: Whether a matrix may have no entries; the loss is then in nats, and otherwise in nats per entry.
@@ -139,9 +141,7 @@ def fit(
             state = init(model, guide, loader, settings, validation)
         if resume is not None:
             require_same_covariates(resume.covariates, recorded)
-            _restore(state, resume, source)
-            take_up(model, resume.model)
-            take_up(guide, resume.guide)
+            restore(state, resume, source)
         stopped, converged = _run(state, progress)
         fitted = _fitted(state, source, stopped, converged)
     fitted.covariates |= recorded
@@ -185,6 +185,8 @@ def step(state: State, batch: RowBatch) -> None:
     data, kl = state.elbo.terms(batch)
     elbo = data - kl
     ((_kl_weight(state) * kl - data) / _loss_unit(state.loader)).backward()
+    if state.stages:
+        state.stages.hold()
     finite = state.optimizer.step(_learning_rate(state), elbo)
     state.history.add(elbo, finite, len(batch.rows) / batch.n_rows)
     if state.stages:
@@ -263,37 +265,10 @@ def _batch_rows(options: Options, n_rows: int) -> int:
 
 
 def _fitted(state: State, source: Source, stopped: str, converged: bool | None) -> Fitted:
-    tensors = state.optimizer.state_dict() | {
-        "inputs": inputs_of(state.loader),
-        "sums": state.history.sums,
-        "progress": torch.tensor([state.step, state.history.seconds], dtype=torch.float64),
-        **generator_states(state.loader.device),
-    }
     covariates = describe_covariates(state.loader.covariates)
-    about = describe_source(source) | {"covariates": covariates, "state": tensors}
+    about = describe_source(source) | {"covariates": covariates, "state": tensors_of(state)}
     if state.validation is not None:
-        tensors |= state.validation.state_dict()
         about["obs"] = state.validation.marked(source.obs)
-    tensors |= state.stages.state_dict() if state.stages else {}
     options, history = asdict(state.options), state.history.table()
     modules: tuple[Any, Any] = (state.elbo.model, state.elbo.guide)
     return Fitted(*modules, "svi", options, state.loader.seed, history, stopped, converged, **about)
-
-
-def _restore(state: State, earlier: Fitted, source: Source) -> None:
-    """Put a fit back where it was interrupted.
-
-    Raises:
-        PlatewiseError: If it was another fit, or there is nothing to go on with.
-    """
-    require_same_fit(earlier, asdict(state.options), state.loader, source.fingerprint)
-    tensors = {name: x for name, x in earlier.state.items() if name != "inputs"}
-    restore_generators(tensors, state.loader.device)
-    done, seconds = tensors.pop("progress").tolist()
-    sums = tensors.pop("sums").clone().to(state.loader.device)
-    state.step, state.history = int(done), History(sums, seconds, earlier.history.to_dict("records"))
-    if state.validation is not None:
-        state.validation.load_state_dict(tensors)
-    if state.stages is not None:
-        state.stages.load_state_dict(tensors)
-    state.optimizer.load_state_dict(tensors)

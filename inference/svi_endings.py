@@ -43,16 +43,16 @@ def ended(state: State) -> Ending:
 
 def stage_ended(state: State, stages: Stages) -> Ending:
     """No further stage is worth its cost, or no further epoch is allowed; the averages are put in place."""
-    bound, epochs = stages.finish(), len(state.history.epochs)
-    state.history.epochs[-1]["elbo"] = bound  # that of the iterates before: the fit's is that of what it returns
+    last, epochs = state.history.epochs[-1], len(state.history.epochs)
+    last["elbo"] = bound = stages.finish(last["elbo"])  # that of what the fit returns, not of the iterates before
     after = f"after {counted(epochs, 'epoch', 'epochs')}, in stage {stages.number + 1}"
     of = f"averages over {counted(stages.steps, 'step', 'steps')}" if stages.epochs else "those of the last step"
     gain = f"a smaller step is predicted to gain {stages.gain:,.1f} of {bound:,.0f} nats"
     if stages.converged:
         known = f"split R-hat {stages.r_hat:.2f}"
-        return f"converged {after}: {gain}, less than {SHARE:.2%} ({known}); parameters are {of}", True
+        return f"converged {after}: {gain}, less than {SHARE:.3%} ({known}); parameters are {of}", True
     why = gain if math.isfinite(stages.gain) else f"{counted(len(stages.bounds), 'stage', 'stages')} done of at least 3"
-    advice = "Raise max_epochs, or take coordinate_ascent where it is possible"
+    advice = "Raise max_epochs to go on, or take coordinate_ascent where it is possible"
     return f"not converged {after}, the most allowed: {why}; parameters are {of}. {advice}", False
 
 

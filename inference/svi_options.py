@@ -14,7 +14,7 @@ from .protocols import Recommends
 from .wording import counted
 
 Until = Literal["converged", "epochs"]
-UNTIL: Until = "epochs"  # where nobody says otherwise
+UNTIL: Until = "converged"  # where nobody says otherwise
 LENGTHS = ("epochs", "min_steps", "max_steps", "validation", "patience")  # of a fit with a number of epochs
 
 

@@ -23,7 +23,7 @@ from .validation import evaluating
 ROWS = 64  # watched
 NUMBERS = 256  # watched of the dense parameters, and of each site, about
 R_HAT = 1.1  # at most
-SIZE = 25.0  # effective, of the average, at least
+SIZE = 5.0  # effective, of the average, at least
 ERROR = 0.1  # of the average, in posterior standard deviations, at most
 
 

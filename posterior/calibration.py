@@ -3,8 +3,11 @@
 The probability integral transform (PIT) of an entry is its place in its predictive distribution, F(y), from 0 to 1.
 Where predictions are calibrated, PITs are uniform, and a central interval at level p holds a share p of the entries:
 those with |F(y) - 1/2| <= p / 2. Of counts, whose F has steps, a place on the step is drawn at random, without which
-intervals of calibrated predictions would hold too many. Ratings are whole stars, too, but what is judged is the normal
+intervals of calibrated predictions would hold too many; where the ends of the step are known, shares are what they are
+on average over such draws. Ratings are whole stars, too, but what is judged is the normal
 that predicts them, which is continuous: their PITs are taken as they are.
+
+Rows that are described whole (a VAE) are judged by one half of their counts given the other (`calibrated_rows`).
 
 Errors are binomial, as if entries were independent; entries of one row are not quite, and share what the fit got wrong
 about it: the true errors are larger.
@@ -18,7 +21,9 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +33,28 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from ..data.source import COUNT
+from ..data.storage import read_h5ad
 from ..inference.fitted import Fitted
 from .blocks import Request
+from .calibrated_rows import places_in_rows
 from .covariates import Covariates
 from .deciles import by_training_entries, tenths
 from .judged_entries import judged_entries
 from .noise import predictive_in_words
 from .predictive import Method, Settings, predictives
 from .reader import Reader, reading
+from .rows import are_latents_of_rows
 from .scores import LEVELS
 
 BINS = 20
 STANDARD_ERRORS = 3.0  # a share is off where it is farther than this from what it should be ...
 MARGIN = {True: 0.015, False: 0.02}  # ... and farther than this: overall, in a part
 MARGIN_OF_BIN = 0.01
-TAIL = 0.01  # probability beyond which a tail begins
-WHAT = ("row", "column", "predicted")
+TAILS = 0.01, 0.001  # probabilities beyond which a tail begins ...
+EXPECTED = 10  # ... where so many entries are expected there
+SORTED_BY = {"row": "activity of the row", "column": "popularity of the column", "predicted": "predicted value"}
+OF_HALVES = {"row": "size of the half that was shown", "column": "training rows that have the column"}
+DRAWS_OF_ROWS = 5  # times fewer draws of a row's latents than of an entry: likelihoods are exact given these
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +65,29 @@ class Calibration:
         pit: PIT of each entry, between 0 and 1.
         orders: Entries in ascending order of training entries of their row ("row"), of their column ("column"), and of
             their predictive mean ("predicted"): for ten equal parts each.
-        predictive: What was judged: "moment-matched normal" or "sampled", and whether it was recalibrated.
+        predictive: What was judged, in words: "moment-matched normal" or "sampled", and whether it was recalibrated; or
+            one half of each row's counts.
         n_unknown: Entries whose row or column the fit never saw: they have the prior predictive.
+        sorted_by: What each of the orders is by, in words.
+        steps: F below each entry and F at it, where both are known: PITs are then places between them at random, and
+            shares of entries are averages over all such places.
     """
 
     pit: Float[np.ndarray, " e"]
     orders: dict[str, Int[np.ndarray, " e"]]
     predictive: str
     n_unknown: int = 0
+    sorted_by: Mapping[str, str] = field(default_factory=lambda: dict(SORTED_BY))
+    steps: Float[np.ndarray, "e 2"] | None = None
+
+    def between(self, low: float, high: float) -> Float[np.ndarray, " e"]:
+        """How much of each entry lies between two places: 0 or 1, or the part of its step."""
+        inside = ((self.pit >= low) & (self.pit <= high)).astype(np.float64)
+        if self.steps is None:
+            return inside
+        start, end = self.steps.T
+        part = np.clip(np.minimum(end, high) - np.maximum(start, low), 0, None)
+        return np.divide(part, end - start, out=inside, where=end > start)
 
     def table(self) -> pd.DataFrame:
         """Coverage of central intervals.
@@ -71,9 +97,10 @@ class Calibration:
             all), `level`, `coverage`, `se` (its binomial standard error if the level were right), `n` entries, and
             `off`: farther from the level than 3 standard errors, and than 0.015 (all) or 0.02 (a part).
         """
-        parts = [("all", 0, self.pit)]
-        parts += [(by, k + 1, x) for by, order in self.orders.items() for k, x in enumerate(tenths(self.pit, order))]
-        lines = [_line(by, part, level, pit) for by, part, pit in parts for level in LEVELS]
+        inside = np.stack([self.between((1 - level) / 2, (1 + level) / 2) for level in LEVELS], axis=1)
+        parts = [("all", 0, inside)]
+        parts += [(by, k + 1, x) for by, order in self.orders.items() for k, x in enumerate(tenths(inside, order))]
+        lines = [_line(by, part, level, x) for by, part, of in parts for level, x in zip(LEVELS, of.T, strict=True)]
         return pd.DataFrame(lines, columns=["by", "part", "level", "coverage", "se", "n", "off"])
 
     def pit_histogram(self) -> pd.DataFrame:
@@ -83,8 +110,11 @@ class Calibration:
 
         A hump says that predictions are too wide, a bowl too narrow, a slope that they are too low or too high.
         """
-        share = np.histogram(self.pit, BINS, (0, 1))[0] / len(self.pit)
         edges, se = np.linspace(0, 1, BINS + 1), _standard_error(1 / BINS, len(self.pit))
+        if self.steps is None:
+            share = np.histogram(self.pit, BINS, (0, 1))[0] / len(self.pit)
+        else:
+            share = np.array([self.between(low, high).mean() for low, high in pairwise(edges.tolist())])
         off = np.abs(share - 1 / BINS) > max(STANDARD_ERRORS * se, MARGIN_OF_BIN)
         return pd.DataFrame({"left": edges[:-1], "right": edges[1:], "share": share, "se": se, "off": off})
 
@@ -96,13 +126,17 @@ class Calibration:
         return float(max(above.max(), below.max()))
 
     def tails(self) -> pd.DataFrame:
-        """Shares of entries in the outermost 1 % on either side: `tail`, `nominal`, `share`, `se` and `off`.
+        """Shares of entries in the outermost 1 % and 0.1 % on either side: `tail`, `nominal`, `share`, `se` and `off`.
 
-        Off is a share that is half as large again as it should be, or two thirds of it, and by 3 standard errors.
+        Off is a share that is half as large again as it should be, or two thirds of it, and by 3 standard errors. The
+        outermost 0.1 % are there where at least 10 entries are expected in them.
         """
-        se = _standard_error(TAIL, len(self.pit))
-        shares = {"lower": (self.pit < TAIL).mean(), "upper": (self.pit > 1 - TAIL).mean()}
-        lines = [(name, TAIL, float(x), se, _tail_is_off(float(x), se)) for name, x in shares.items()]
+        lines = [
+            _line_of_tail(side, nominal, self.between(*ends))
+            for nominal in TAILS
+            if nominal == TAILS[0] or len(self.pit) * nominal >= EXPECTED
+            for side, ends in (("lower", (0.0, nominal)), ("upper", (1 - nominal, 1.0)))
+        ]
         return pd.DataFrame(lines, columns=["tail", "nominal", "share", "se", "off"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,17 +166,21 @@ def calibration(
     Args:
         fitted: The fit.
         test: Held-out entries, or the path of their .h5ad, aligned by name. Where entries not stored are observed
-            zeros, all cells of its rows, of some rows at random if there are more than 262,144 cells.
+            zeros, all cells of its rows, of some rows at random if there are more than 262,144 cells. Of a VAE, rows
+            of counts, whose molecules are divided at random: one half is judged, 65,536 entries of 512 rows at most,
+            by what the guide says of the row from the other (Batson, Royer and Webber 2019).
         method: "closed-form" (a normal matched in its first two moments), "sampled", or "auto": closed where there is
             one.
-        n_samples: Draws where the predictive is sampled.
-        covariates: Covariates of the rows, if the model takes any.
+        n_samples: Draws where the predictive is sampled; of a row's latents in a VAE a fifth of them.
+        covariates: Covariates of the rows of the fit, if the model takes any; of a VAE, of the rows of `test`.
         data: The training data, for a guide that reads a row's entries.
         seed: Seed of the draws.
 
     Raises:
-        PlatewiseError: If the fit predicts no entries (a VAE), or `test` does not fit it.
+        PlatewiseError: If `test` does not fit the fit, or if this is a VAE of values that are no counts.
     """
+    if fitted.meaning["unstored"] == "zero" and are_latents_of_rows(fitted):
+        return _of_halves(fitted, test, covariates, max(n_samples // DRAWS_OF_ROWS, 1), seed)
     settings = Settings(method, "rating", n_samples)
     request = judged_entries(fitted, test, seed)
     with reading(fitted, seed, covariates, data) as reader:
@@ -155,7 +193,24 @@ def calibration(
         np.lexsort((cols.code, rows.code, mean)),
     )
     n_unknown = int((~(rows.known & cols.known)).sum())
-    return Calibration(pit, dict(zip(WHAT, orders, strict=True)), words, n_unknown)
+    return Calibration(pit, dict(zip(SORTED_BY, orders, strict=True)), words, n_unknown)
+
+
+def _of_halves(
+    fitted: Fitted, test: ad.AnnData | Path | str, covariates: Covariates | None, draws: int, seed: int
+) -> Calibration:
+    """Calibration of one half of each row's counts given the other."""
+    rows = test if isinstance(test, ad.AnnData) else read_h5ad(test)
+    found = places_in_rows(fitted, rows, covariates, draws=draws, seed=seed)
+    having = fitted.var[COUNT].to_numpy()[found.col]
+    orders = {
+        "row": np.lexsort((found.col, found.row, found.size)),
+        "column": np.lexsort((found.row, found.col, having)),
+        "predicted": np.lexsort((found.col, found.row, found.mean)),
+    }
+    row = fitted.meaning["row_name"]
+    words = f"one half of each {row}'s counts given the other, {draws} draws"
+    return Calibration(found.pit, orders, words, sorted_by=SORTED_BY | OF_HALVES, steps=found.steps)
 
 
 def _places(
@@ -169,9 +224,9 @@ def _places(
     return pit, mean
 
 
-def _line(by: str, part: int, level: float, pit: np.ndarray) -> tuple[str, int, float, float, float, int, bool]:
-    n = len(pit)
-    share, se = (float((np.abs(pit - 0.5) <= level / 2).mean()) if n else math.nan), _standard_error(level, n)
+def _line(by: str, part: int, level: float, inside: np.ndarray) -> tuple[str, int, float, float, float, int, bool]:
+    n = len(inside)
+    share, se = (float(inside.mean()) if n else math.nan), _standard_error(level, n)
     off = abs(share - level) > max(STANDARD_ERRORS * se, MARGIN[by == "all"])  # NaN is not off
     return by, part, level, share, se, n, bool(off)
 
@@ -180,5 +235,7 @@ def _standard_error(p: float, n: int) -> float:
     return math.sqrt(p * (1 - p) / n) if n else math.nan
 
 
-def _tail_is_off(share: float, se: float) -> bool:
-    return not 2 / 3 <= share / TAIL <= 3 / 2 and abs(share - TAIL) > STANDARD_ERRORS * se
+def _line_of_tail(side: str, nominal: float, inside: np.ndarray) -> tuple[str, float, float, float, bool]:
+    share, se = float(inside.mean()), _standard_error(nominal, len(inside))
+    off = not 2 / 3 <= share / nominal <= 3 / 2 and abs(share - nominal) > STANDARD_ERRORS * se
+    return side, nominal, share, se, off

@@ -11,11 +11,7 @@ from .figure_style import BLUE, GREEN, GREY, ORANGE
 from .k_hat import over_threshold
 
 LEVEL = 0.9
-SERIES = (
-    ("row", "by activity of the row", BLUE, "o", -0.16),
-    ("column", "by popularity of the column", ORANGE, "s", 0.0),
-    ("predicted", "by predicted value", GREEN, "^", 0.16),
-)
+SERIES = (("row", BLUE, "o", -0.16), ("column", ORANGE, "s", 0.0), ("predicted", GREEN, "^", 0.16))
 COLOURS = {"row": BLUE, "column": ORANGE, "functional": GREEN, "global": GREY}
 SHOWN = -0.5, 2.0  # k-hats outside are drawn at the edge
 
@@ -24,11 +20,11 @@ def draw_tenths(axes: Axes, found: Calibration) -> None:
     """Coverage of the 90 % interval by tenth, with bars of 2 binomial standard errors."""
     table = found.table().query("level == @LEVEL and n > 0")
     axes.axhline(100 * LEVEL, color=GREY, linestyle="--", linewidth=1, label="nominal: 90 %")
-    for by, label, color, marker, shift in SERIES:
+    for by, color, marker, shift in SERIES:
         part = table[table["by"] == by]
         axes.errorbar(
             part["part"] + shift, 100 * part["coverage"], 200 * part["se"], color=color, marker=marker,
-            markersize=4.5, linestyle="none", capsize=2.5, label=label,
+            markersize=4.5, linestyle="none", capsize=2.5, label=f"by {found.sorted_by[by]}",
         )  # fmt: skip
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 87.0), max(high, 93.0))

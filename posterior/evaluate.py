@@ -46,8 +46,8 @@ def evaluate(
     Args:
         fitted: The fit.
         test: Held-out entries, or the path of their .h5ad.
-        method: "closed-form" (a normal matched in its first two moments), "sampled", or "auto": closed where there is
-            one.
+        method: "closed-form" (a normal matched in its first two moments, or such normals mixed over an uncertain
+            noise), "sampled", or "auto": closed where there is one.
         n_samples: Draws where the predictive is sampled.
         covariates: Covariates of the rows, if the model takes any: those of the fit, or pandas objects by id.
         data: The training data, for a guide that reads a row's entries.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyro import poutine
@@ -22,18 +23,26 @@ def knows_moments(reader: Reader) -> bool:
     return has_closed_form(fitted.model, fitted.guide, fitted.blank_batch())
 
 
-def moments(reader: Reader, block: Block) -> Moments:
-    """Mean of each entry, variance of its expectation, and variance of the entry given that; each (e,).
+def latents(reader: Reader, block: Block) -> dict[str, Distribution]:
+    """The distribution of each site on a block: the guide's.
 
-    Blocks of rows and columns that are new to the fit are the prior's, at the posterior mean of whatever their prior
-    depends on.
+    Of rows and columns that are new to the fit it is the prior's, at the posterior mean of whatever that depends on.
     """
     guide: Any = reader.fitted.guide
-    model: Any = reader.fitted.model
     q: dict[str, Distribution] = dict(guide.posterior(block.known))
-    if block.new:
-        q |= _prior_blocks(reader, block, q)
-    found: Moments = model.predictive_moments(block.batch, q)
+    return q | _prior_blocks(reader, block, q) if block.new else q
+
+
+def moments(reader: Reader, block: Block, q: Mapping[str, Distribution] | None = None) -> Moments:
+    """Mean of each entry, variance of its expectation, and variance of the entry given that; each (e,).
+
+    Args:
+        reader: The fit.
+        block: The entries.
+        q: The distribution of each site, if it was looked up already.
+    """
+    model: Any = reader.fitted.model
+    found: Moments = model.predictive_moments(block.batch, latents(reader, block) if q is None else q)
     return found
 
 

@@ -13,6 +13,7 @@ from ..data.errors import PlatewiseError
 from ..data.source import COUNT
 from ..inference.fitted import Fitted
 from .blocks import Block
+from .noise_law import has_uncertain_noise
 
 
 def noise_factors(fitted: Fitted, block: Block) -> Float[np.ndarray, " e"]:
@@ -44,5 +45,8 @@ def recalibrated(site: dict[str, Any], fitted: Fitted, block: Block) -> dict[str
 
 def predictive_in_words(fitted: Fitted, closed: bool) -> str:
     """What kind of predictive distribution figures are of."""
-    kind = "moment-matched normal" if closed else "sampled"
+    mixed = closed and has_uncertain_noise(fitted.model)
+    kind = (
+        ("moment-matched normals mixed over the noise" if mixed else "moment-matched normal") if closed else "sampled"
+    )
     return kind if fitted.recalibration is None else f"{kind}, {fitted.recalibration.in_words()}"

@@ -13,34 +13,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from ..data.errors import PlatewiseError
 from ..data.storage import read_h5ad
 from ..inference.fitted import Fitted
 from .blocks import Request
+from .column_checks import ColumnChecks
 from .covariates import Covariates
 from .decoded import decoded
 from .draws import draws as model_draws
 from .draws import entry_site
 from .guide_draws import guide_draws
-from .names import Aligned, align
 from .noise import recalibrated
 from .reader import Reader, reading
 from .row_references import some_rows
 from .rows import are_latents_of_rows, rows_of
 from .training import given_or_remembered, training_matrix
-
-MAX_ENTRIES = 1 << 18  # replicated at once
+from .training_entries import MAX_ENTRIES, some_training_rows, training_request
 
 Entries = Float[np.ndarray, " e"]
 Places = tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]
+
+
+@dataclass(frozen=True, eq=False)
+class PredictiveChecks:
+    """What the data are beside data drawn anew from the fit.
+
+    Attributes:
+        statistics: Of all entries that were replicated; as `posterior_predictive_checks` returns it.
+        columns: Of each column by itself, where entries not stored are zeros; None elsewhere.
+    """
+
+    statistics: pd.DataFrame
+    columns: ColumnChecks | None
 
 
 def posterior_predictive_checks(
@@ -70,6 +82,23 @@ def posterior_predictive_checks(
     Raises:
         PlatewiseError: If there are no data at hand, or not those of the fit, or a number is below 1.
     """
+    return predictive_checks(fitted, data, rows=rows, draws=draws, covariates=covariates, seed=seed).statistics
+
+
+def predictive_checks(
+    fitted: Fitted,
+    data: ad.AnnData | Path | str | None = None,
+    *,
+    rows: int = 500,
+    draws: int = 200,
+    covariates: Covariates | None = None,
+    seed: int = 0,
+) -> PredictiveChecks:
+    """Compare the data with replications of them, as a whole and column by column; see `posterior_predictive_checks`.
+
+    Raises:
+        PlatewiseError: If there are no data at hand, or not those of the fit, or a number is below 1.
+    """
     if rows < 1 or draws < 2:
         raise PlatewiseError(f"Expected rows of at least 1 and draws of at least 2, got {rows} and {draws}. Ask more.")
     because = "data= to compare replications with, because the fit remembers none"
@@ -80,15 +109,22 @@ def posterior_predictive_checks(
         replications = _of_rows(fitted, given, rows, draws, covariates, seed)
     else:
         replications = _of_entries(fitted, given, rows, draws, covariates, seed, every)
-    return _compared(replications, every)
+    return _compared(replications, every, fitted.var.index.to_numpy())
 
 
-def _compared(replications: Iterator[_Sample], every: bool) -> pd.DataFrame:
+def _compared(replications: Iterator[_Sample], every: bool, names: np.ndarray) -> PredictiveChecks:
     """The first sample is the data, the others are replications."""
     data = next(replications)
     smallest = 0.0 if every else float(data.value.min())
-    observed = pd.Series(data.statistics(smallest, every))
-    drawn = pd.DataFrame([sample.statistics(smallest, every) for sample in replications])
+    observed, drawn, columns = pd.Series(data.statistics(smallest, every)), [], []
+    for sample in replications:
+        drawn.append(sample.statistics(smallest, every))
+        columns += [sample.by_column] if every else []
+    checks = ColumnChecks.of(names, data.by_column, columns, data.n_rows) if every else None
+    return PredictiveChecks(_table(observed, pd.DataFrame(drawn), data), checks)
+
+
+def _table(observed: pd.Series, drawn: pd.DataFrame, data: _Sample) -> pd.DataFrame:
     above = (drawn > observed).mean() + 0.5 * (drawn == observed).mean()
     table = pd.DataFrame({"observed": observed, "mean": drawn.mean(), "sd": drawn.std(ddof=1), "p": above})
     table = table.rename_axis("statistic").reset_index()
@@ -119,14 +155,20 @@ class _Sample:
             "sd of column means": _means(y, self.col, self.n_cols).std(),
         }
         if every:
-            zeros = _means((y <= 0).astype(np.float64), self.col, self.n_cols)
-            variance = _means(y**2, self.col, self.n_cols) - _means(y, self.col, self.n_cols) ** 2
+            zeros, _, variance = self.by_column
             found |= {
                 "variance of a column, mean": variance.mean(),
                 "variance of a column, log of the median": np.log(np.median(variance) + 1e-12),
                 "share of zeros of a column, sd": zeros.std(),
             }
         return {name: float(x) for name, x in found.items()}
+
+    @cached_property
+    def by_column(self) -> Float[np.ndarray, "3 n_cols"]:
+        """Share of zeros, mean and variance of each column, of whole rows."""
+        y, mean = self.value, _means(self.value, self.col, self.n_cols)
+        zeros = _means((y <= 0).astype(np.float64), self.col, self.n_cols)
+        return np.stack([zeros, mean, _means(y**2, self.col, self.n_cols) - mean**2])
 
 
 def _means(y: Entries, of: Int[np.ndarray, " e"], n: int) -> Float[np.ndarray, " k"]:
@@ -140,30 +182,13 @@ def _of_entries(
 ) -> Iterator[_Sample]:
     """The entries of some rows of the training data, and then replications of them."""
     x = training_matrix(fitted, data)
-    request = _request(fitted, x, _some(x, rows, every, seed), every)
+    request = training_request(fitted, x, some_training_rows(x, rows, every, seed), every)
     code, col = request.rows.code, request.cols.code
     where = np.unique(code, return_inverse=True)[1], col
     yield _sample(request.value, where, fitted.n_cols)
     with reading(fitted, seed, covariates, data) as reader:
         for value in _replicated(reader, request, draws):
             yield _sample(value, where, fitted.n_cols)
-
-
-def _some(x: sp.csr_matrix, rows: int, every: bool, seed: int) -> Int[np.ndarray, " k"]:
-    """Rows at random that have entries, as many as were asked for or as memory takes, at least one."""
-    size = np.diff(x.indptr)
-    order = np.random.default_rng(seed).permutation(np.arange(x.shape[0]) if every else np.flatnonzero(size))[:rows]
-    n_entries = np.cumsum(np.full(len(order), x.shape[1]) if every else size[order])
-    return np.sort(order[: max(int((n_entries <= MAX_ENTRIES).sum()), 1)])
-
-
-def _request(fitted: Fitted, x: sp.csr_matrix, some: Int[np.ndarray, " k"], every: bool) -> Request:
-    rows = align(fitted.obs.index[some], fitted.obs.index)
-    if every:
-        return Request.of_cells(rows, Aligned(np.arange(fitted.n_cols), fitted.n_cols, []), x[some].toarray())
-    entries = x[some].tocoo()
-    cols = Aligned(entries.col.astype(np.int64), fitted.n_cols, [])
-    return Request(rows.take(entries.row), cols, entries.data.astype(np.float64))
 
 
 def _replicated(reader: Reader, request: Request, draws: int) -> Iterator[Entries]:

@@ -43,8 +43,8 @@ def predict(
         items: Ids of columns, one or many.
         level: Probability of the interval, between 0 and 1.
         of: "rating" for the entry, noise included; "mean" for its expectation.
-        method: "closed-form" (a normal matched in its first two moments), "sampled", or "auto": closed where there is
-            one.
+        method: "closed-form" (a normal matched in its first two moments, or such normals mixed over an uncertain
+            noise), "sampled", or "auto": closed where there is one.
         n_samples: Draws where it is sampled.
         covariates: Covariates of the rows, if the model takes any: those of the fit, or pandas objects by id.
         data: The training data, for a guide that reads a row's entries.
@@ -83,8 +83,7 @@ def intervals(reader: Reader, request: Request, settings: Settings, level: float
     numbers = {name: np.empty(len(request)) for name in ("mean", "sd", "lower", "upper")}
     for block, predictive in predictives(reader, request, settings):
         numbers["mean"][block.at], numbers["sd"][block.at] = predictive.mean, predictive.sd
-        numbers["lower"][block.at] = predictive.quantile((1 - level) / 2)
-        numbers["upper"][block.at] = predictive.quantile((1 + level) / 2)
+        numbers["lower"][block.at], numbers["upper"][block.at] = predictive.interval(level)
     return numbers
 
 

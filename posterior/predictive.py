@@ -1,7 +1,9 @@
-"""Predictive distributions of entries: a normal matched in its first two moments, or draws.
+"""Predictive distributions of entries: in closed form, or draws.
 
-Both know their mean, standard deviation and quantiles, and score an observation by its log density and its continuous
-ranked probability score (CRPS; Gneiting and Raftery 2007, equations 20 and 21), the smaller the better.
+In closed form they are normals matched in their first two moments; where the noise is uncertain, mixtures of such
+normals over its posterior (`mixed_predictive`). All may have had their shape recalibrated (`reshaped_predictive`). They
+know their mean, standard deviation and quantiles, and score an observation by its log density and its continuous ranked
+probability score (CRPS; Gneiting and Raftery 2007, equations 20 and 21), the smaller the better.
 """
 
 from __future__ import annotations
@@ -19,15 +21,21 @@ from torch import Tensor
 
 from ..data.errors import PlatewiseError
 from .blocks import Block, Request
+from .count_tails import Tails
 from .draws import draws, entry_site
-from .moments import knows_moments, moments, refuse_without_moments
+from .mixed_predictive import MixedPredictive
+from .moments import knows_moments, latents, moments, refuse_without_moments
 from .noise import noise_factors, recalibrated
+from .noise_law import has_uncertain_noise, noise_law
 from .reader import Reader
+from .reshaped_predictive import ReshapedPredictive, reshaped
+from .tails import normal_tails
 
 Method = Literal["auto", "closed-form", "sampled"]
 Of = Literal["rating", "mean"]
 
 MAX_ENTRIES = 1 << 18  # in a block, with closed forms
+MAX_MIXED, MAX_MIXED_NEW = 1 << 17, 1 << 14  # the same of mixtures; where some ids are new, they have more parts
 MAX_DRAWN = 1 << 25  # numbers held at once by sampling: draws times entries
 
 Entries = Float[np.ndarray, " e"]
@@ -43,6 +51,14 @@ class NormalPredictive:
     def quantile(self, p: float) -> Entries:
         """Quantiles at probability p."""
         return self.mean + ndtri(p) * self.sd
+
+    def interval(self, level: float) -> tuple[Entries, Entries]:
+        """Ends of the central interval."""
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
+    def tails(self, y: Entries) -> Tails:
+        """Log-probabilities of what lies on either side of y."""
+        return normal_tails(y, self.mean, self.sd)
 
     def cdf(self, y: Entries) -> Entries:
         """Probability of at most y."""
@@ -90,6 +106,10 @@ class SampledPredictive:
         high = min(low + 1, len(self.sorted) - 1)
         return (self.sorted[low] + (place - low) * (self.sorted[high] - self.sorted[low])).astype(np.float64)
 
+    def interval(self, level: float) -> tuple[Entries, Entries]:
+        """Ends of the central interval."""
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
     def cdf(self, y: Entries) -> Entries:
         """Share of the draws that are at most y."""
         return np.asarray(sum(draw <= y for draw in self.sorted) / len(self.sorted))
@@ -112,7 +132,8 @@ class SampledPredictive:
         return np.asarray(distance - spread, dtype=np.float64)
 
 
-Predictive = NormalPredictive | SampledPredictive
+ClosedPredictive = NormalPredictive | MixedPredictive | ReshapedPredictive
+Predictive = ClosedPredictive | SampledPredictive
 
 
 def row_blocks(n_rows: int, n_cols: int) -> list[np.ndarray]:
@@ -142,7 +163,7 @@ class Settings:
             raise PlatewiseError(f"Expected at least 2 samples, got {self.n_samples}. Take some hundreds.")
 
     def is_closed(self, reader: Reader) -> bool:
-        """Whether predictives of this fit are normals with closed-form moments.
+        """Whether predictives of this fit are known in closed form.
 
         Raises:
             PlatewiseError: If that was asked for and is not to be had.
@@ -156,17 +177,34 @@ class Settings:
 def predictives(reader: Reader, request: Request, settings: Settings) -> Iterator[tuple[Block, Predictive]]:
     """The predictive distributions of a request's entries, block by block."""
     if settings.is_closed(reader):
-        for block in request.blocks(reader, MAX_ENTRIES):
-            yield block, _normal(reader, block, settings)
+        yield from closed_predictives(reader, request, settings.of)
     else:
         for block in request.blocks(reader, max(MAX_DRAWN // settings.n_samples, 1)):
-            yield block, _sampled(reader, block, settings)
+            drawn = _sampled(reader, block, settings)
+            yield block, reshaped(drawn, reader.fitted) if settings.of == "rating" else drawn
 
 
-def _normal(reader: Reader, block: Block, settings: Settings) -> NormalPredictive:
-    mean, variance, noise = (_numpy(x) for x in moments(reader, block))
-    noise = noise * noise_factors(reader.fitted, block) ** 2
-    return NormalPredictive(mean, np.sqrt(variance + noise * (settings.of == "rating")))
+def closed_predictives(
+    reader: Reader, request: Request, of: Of | str = "rating"
+) -> Iterator[tuple[Block, ClosedPredictive]]:
+    """The same in closed form, of a fit that has one."""
+    most = MAX_ENTRIES
+    if has_uncertain_noise(reader.fitted.model):
+        most = MAX_MIXED if (request.rows.known & request.cols.known).all() else MAX_MIXED_NEW
+    for block in request.blocks(reader, most):
+        closed = _closed(reader, block, of)
+        yield block, reshaped(closed, reader.fitted) if of == "rating" else closed
+
+
+def _closed(reader: Reader, block: Block, of: Of | str) -> NormalPredictive | MixedPredictive:
+    q = latents(reader, block)
+    mean, variance, noise = (_numpy(x) for x in moments(reader, block, q))
+    factors = noise_factors(reader.fitted, block)
+    sd = np.sqrt(variance + noise * factors**2 * (of == "rating"))
+    law = noise_law(reader.fitted.model, block, q) if of == "rating" else None
+    if law is None:
+        return NormalPredictive(mean, sd)
+    return MixedPredictive(mean, sd, variance[:, None] + law.scaled(factors).variance, law.weight)
 
 
 def _sampled(reader: Reader, block: Block, settings: Settings) -> SampledPredictive:

@@ -1,7 +1,7 @@
 """Entries of a matrix with their predictive tail probabilities, block by block of rows.
 
 Of a model whose latents are all of rows (a VAE) the predictive is the mixture of its likelihoods over draws of each
-row's embedding; of a factor model it is the normal with its closed-form moments.
+row's embedding; of a factor model it is the one in closed form, a normal or a mixture of normals.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .decoded import decoded
 from .guide_draws import guide_draws
 from .held_out import held_out
 from .names import Aligned, align_seen
-from .predictive import Settings, predictives, row_blocks
+from .predictive import closed_predictives, row_blocks
 from .reader import Reader, reading, running
 from .rows import rows_of
-from .tails import as_array, given_not_zero, log_tail_probability, log_tails, normal_tails, pick
+from .tails import as_array, given_not_zero, log_tail_probability, log_tails, pick
 
 Entries = Literal["stored", "all"]
 MAX_CELLS = 1 << 20  # of rows scored whole, in a block: some twenty arrays of as many float64
@@ -99,7 +99,7 @@ def is_closed(fitted: Fitted) -> bool:
 def scored_by_moments(
     fitted: Fitted, data: ad.AnnData, covariates: Covariates | None, how: Scoring
 ) -> Iterator[Scored]:
-    """Entries under the predictive normals of a factor model.
+    """Entries under the closed-form predictives of a factor model.
 
     Raises:
         PlatewiseError: If the data do not fit it, or entries are asked for that are missing.
@@ -111,7 +111,7 @@ def scored_by_moments(
     block = 0
     with reading(fitted, how.seed, covariates) as reader:
         for request in [held_out(fitted, data)] if how.entries == "stored" else _whole_rows(fitted, data):
-            for scored in _under_normals(reader, request, how, block):
+            for scored in _in_closed_form(reader, request, how, block):
                 yield scored
                 block += 1
 
@@ -124,12 +124,12 @@ def _whole_rows(fitted: Fitted, data: ad.AnnData) -> Iterator[Request]:
         yield Request.of_cells(rows.take(at), cols, placed.X[at].toarray())
 
 
-def _under_normals(reader: Reader, request: Request, how: Scoring, first: int) -> Iterator[Scored]:
+def _in_closed_form(reader: Reader, request: Request, how: Scoring, first: int) -> Iterator[Scored]:
     rows = np.append(reader.fitted.obs.index.to_numpy(object), request.rows.new)
     cols = np.append(reader.fitted.var.index.to_numpy(object), request.cols.new)
-    for k, (block, normal) in enumerate(predictives(reader, request, Settings("closed-form"))):
-        x, mean, sd = request.value[block.at], np.asarray(normal.mean), np.asarray(normal.sd)
-        log_p, sign = how.probability(normal_tails(x, mean, sd), first + k)
+    for k, (block, predictive) in enumerate(closed_predictives(reader, request)):
+        x, mean, sd = request.value[block.at], predictive.mean, predictive.sd
+        log_p, sign = how.probability(predictive.tails(x), first + k)
         names = rows[request.rows.code[block.at]], cols[request.cols.code[block.at]]
         yield Scored(*names, x, mean, sd, log_p, sign)
 

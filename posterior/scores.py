@@ -37,7 +37,8 @@ class Evaluation:
         n_unknown_rows: Rows with entries here that the fit never saw; their entries get the prior predictive.
         n_unknown_cols: The same of columns.
         n_unknown_entries: Entries whose row or column the fit never saw.
-        predictive: What was scored: "moment-matched normal" or "sampled", and whether its noise was recalibrated.
+        predictive: What was scored: "moment-matched normal", "moment-matched normals mixed over the noise" or
+            "sampled", and whether its noise was recalibrated.
     """
 
     n: int
@@ -67,7 +68,7 @@ def scores_of(predictive: Predictive, y: Entries) -> dict[str, Float[np.ndarray,
         "crps": predictive.crps(y),
     }
     for level in LEVELS:
-        lower, upper = predictive.quantile((1 - level) / 2), predictive.quantile((1 + level) / 2)
+        lower, upper = predictive.interval(level)
         scores[str(level)] = (lower <= y) & (y <= upper)
         if level == DECILE_LEVEL:
             scores["width"] = upper - lower

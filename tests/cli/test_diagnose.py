@@ -12,7 +12,7 @@ from platewise.models import VAE
 
 from ..count_data import small_counts
 
-FEW = "--rows", 10, "--draws", 100
+FEW = "--rows", 10, "--draws", 100, "--loo", 100
 
 
 def test_tables_begin_with_the_verdict(folder, platewise):
@@ -25,12 +25,15 @@ def test_tables_begin_with_the_verdict(folder, platewise):
         "Beside simple references",
         "Pareto k-hat, given everything else",
         "Replicated data: 200 times",
+        "Leave-one-out: 100 entries sampled, scaled to 1,800",
     )
     places = [result.out.index(title) for title in titles]
     assert places == sorted(places)
     for word in ("point predictions", "activity of the user", "popularity of the item", "biases only", "functional"):
         assert word in result.out
     assert "200 held-out entries are too few to tell" in result.out
+    assert "The guide is taken for the posterior" in result.out
+    assert "of 100; by tenth of the users' activity, lowest first, in %:" in result.out
     assert "diagnose: k-hats" in result.err
 
 
@@ -43,23 +46,29 @@ def test_json_has_all_of_it(folder, platewise):
     line = found["calibration"]["coverage"][0]
     assert (line["by"], line["level"], line["n"]) == ("all", 0.5, 200)
     assert found["references"][0]["predictor"] == "fit"
+    assert found["columns"] is None
+    assert found["loo"]["n_all"] == 1800
+    assert found["loo"]["elpd_per_entry"] * 1800 == pytest.approx(found["loo"]["elpd"]["value"])
 
 
 def test_figures_and_what_is_in_them(folder, platewise, tmp_path):
     command = "diagnose", folder / "run", folder / "test.h5ad", *FEW, "--figures", "found"
     result = platewise(*command)
     assert result.code == 0
-    names = {"coverage.png", "pit.png", "k_hat.png", "diagnosis.json"}
+    of_loo = {"loo_pit.png", "loo_k_hat.png", "replicated.png"}
+    names = {"coverage.png", "pit.png", "k_hat.png", *of_loo, "diagnosis.json"}
     assert {path.name for path in (tmp_path / "found").iterdir()} == names
     assert all((tmp_path / "found" / name).stat().st_size > 1000 for name in names)
     assert json.loads((tmp_path / "found" / "diagnosis.json").read_text())["calibration"]["n"] == 200
-    assert "found: coverage.png, pit.png, k_hat.png, diagnosis.json" in result.out
+    figures = "coverage.png, pit.png, k_hat.png, loo_pit.png, loo_k_hat.png, replicated.png"
+    assert f"found: {figures}, diagnosis.json" in result.out
     assert platewise(*command).code == 2  # the folder is taken
 
 
-def test_without_a_test_part(folder, platewise):
-    result = platewise("diagnose", folder / "run", *FEW)
+def test_without_a_test_part_and_leave_one_out(folder, platewise):
+    result = platewise("diagnose", folder / "run", *FEW, "--loo", 0)
     assert result.code == 0
+    assert "Leave-one-out" not in result.out
     assert "no held-out entries were given: give a test part" in result.out
     assert "left out: calibration and references, which need held-out entries" in result.out
 
@@ -104,8 +113,10 @@ def test_a_vae_and_new_cells(cells, platewise):
     assert result.code == 0
     for words in ("description of new rows", "column means", "share of zeros", "60 cells"):
         assert words in result.out
-    assert "intervals" not in result.out.split("Beside")[0]
-    assert "found: k_hat.png, diagnosis.json" in result.out
+    for words in ("genes inside 95% of their replications, of 25: share of zeros", "genes farthest from their"):
+        assert words in result.out
+    assert "Draws are weighed to the posterior of the row's latents" in result.out
+    assert "loo_pit.png, loo_k_hat.png, replicated.png, diagnosis.json" in result.out
 
 
 @pytest.mark.parametrize(

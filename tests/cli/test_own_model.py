@@ -123,6 +123,18 @@ def test_a_plain_function_is_a_model(folder, platewise):
     assert json.loads(platewise(*pair, "--trust").out)
 
 
+def test_draws_of_a_prediction_are_as_many_as_asked_for(folder, platewise):
+    """Intervals of few draws are rough; where there is a closed form, none are drawn."""
+    fit(platewise, folder / "train.h5ad", "--model", "mine.py:flat")
+    pair, best = ("--user", 1, "--item", 2, "--json"), ("--user", 1, "-k", 1, "--include-seen", "--json")
+    for command in (("predict", "run", *pair, "--trust"), ("recommend", "run", *best, "--trust")):
+        assert platewise(*command, "--samples", 2).out != platewise(*command).out
+    closed = ("predict", folder / "run", *pair)
+    assert platewise(*closed, "--samples", 2).out == platewise(*closed).out
+    refused = platewise("predict", "run", *pair, "--trust", "--samples", 1)
+    assert (refused.code, refused.err.splitlines()[-1][:35]) == (2, "error: Expected at least 2 samples,")
+
+
 @pytest.mark.parametrize(("model", "data"), [("latent-factor", "ratings"), ("count-factor", "cells")])
 def test_a_joint_family_for_a_model_of_ours(folder, platewise, cells, model, data):
     file = folder / "train.h5ad" if data == "ratings" else cells

@@ -2,6 +2,9 @@
 
 import json
 
+import numpy as np
+from platewise.data.storage import read_h5ad, write_h5ad
+
 
 def test_recalibrate_and_evaluate(folder, platewise):
     result = platewise("recalibrate", folder / "run", folder / "test.h5ad", "-o", "wide")
@@ -22,6 +25,32 @@ def test_recalibrate_as_json(folder, platewise):
     )
     before, after = printed["calibration_before"], printed["calibration_after"]
     assert after["log_predictive_density"] >= before["log_predictive_density"]
+
+
+def test_the_shape_is_shown_or_said_to_be_left(folder, platewise):
+    result = platewise("recalibrate", folder / "run", folder / "test.h5ad", "-o", "wide", "--no-shape")
+    assert result.code == 0, result.err
+    assert "shape: left as it is" in result.out
+    result = platewise("recalibrate", folder / "run", folder / "test.h5ad", "-o", "other", "--shape")
+    assert result.code == 2
+    assert "Expected at least 2,000 calibration entries to learn a shape, got" in result.err
+
+
+def test_a_shape_that_is_learned(folder, platewise, tmp_path):
+    """More entries of users and items that the fit knows, with errors that lean to the low side."""
+    size = ["--users", "120", "--items", "60", "--ratings", "3000", "--rank", "2", "--seed", "5"]
+    assert platewise("simulate", "-o", tmp_path / "more.h5ad", *size).code == 0
+    more = read_h5ad(tmp_path / "more.h5ad")
+    more.X.data[:] = 4 - np.random.default_rng(0).exponential(size=more.X.nnz)
+    write_h5ad(more, tmp_path / "skewed.h5ad")
+    arguments = ["recalibrate", folder / "run", tmp_path / "skewed.h5ad", "--parts", "1"]
+    result = platewise(*arguments, "-o", tmp_path / "shaped")
+    assert result.code == 0, result.err
+    assert "Shape: ratings below a quantile of the noise alone" in result.out
+    printed = json.loads(platewise(*arguments, "-o", tmp_path / "again", "--json").out)
+    assert [line["place"] for line in printed["shape"]][:2] == [0.01, 0.05]
+    shown = platewise("evaluate", tmp_path / "shaped", folder / "test.h5ad").out
+    assert "noise and shape recalibrated on" in " ".join(shown.split())
 
 
 def test_a_run_that_is_there_stays(folder, platewise):

@@ -9,6 +9,7 @@ import torch
 from platewise.data import PlatewiseError, simulate_ratings, write_h5ad
 from platewise.guides import MeanFieldNormal, RowBlockNormal
 from platewise.inference import Fitted, svi
+from platewise.inference.resume import saved_options
 from platewise.models import LatentFactor
 from torch import nn
 
@@ -143,6 +144,39 @@ def test_another_fit_is_not_gone_on_with(ctrl_c, options, message):
     interrupted = _fit()
     with pytest.raises(PlatewiseError, match=message):
         _fit(resume=interrupted, **options)
+
+
+LATER = ("until", "max_epochs", "min_steps", "max_steps", "weight_decay", "kl_warmup", "validation", "patience")
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_fit_of_an_earlier_version_with_fewer_options_goes_on(ctrl_c, tmp_path, on_disk):
+    ctrl_c(6)
+    interrupted = _fit()
+    for name in LATER:
+        del interrupted.options[name]
+    if on_disk:
+        interrupted.save(tmp_path / "run")
+        interrupted = Fitted.load(tmp_path / "run")
+    _assert_same(_fit(resume=interrupted), _fit())
+
+
+def test_options_that_a_fit_lacks_are_what_it_then_did():
+    earlier = _fit()
+    options = dict(earlier.options)
+    for name in LATER:
+        del earlier.options[name]
+    assert saved_options(earlier, options) == options
+    with pytest.raises(PlatewiseError, match="Expected the options of the interrupted fit"):
+        _fit(resume=earlier, weight_decay=0.1)
+
+
+def test_an_option_that_is_unknown_today_is_refused_in_one_line(ctrl_c):
+    ctrl_c(6)
+    interrupted = _fit()
+    interrupted.options["shrinkage"] = 0.1
+    with pytest.raises(PlatewiseError, match="Expected a fit whose options this version has, got one with shrinkage"):
+        _fit(resume=interrupted)
 
 
 def test_a_fit_without_its_state_is_not_gone_on_with():

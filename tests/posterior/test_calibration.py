@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from platewise.data.errors import PlatewiseError
 from platewise.data.simulate import simulate_ratings
 from platewise.data.split import split_entries
-from platewise.guides import AmortizedNormal, RowBlockNormal
+from platewise.guides import RowBlockNormal
 from platewise.inference import coordinate_ascent, svi
-from platewise.models import VAE, CountFactor, LatentFactor
+from platewise.models import CountFactor, LatentFactor
 from platewise.posterior import evaluate, judged_entries
 from platewise.posterior.calibration import Calibration, calibration
 from platewise.posterior.predictive import NormalPredictive, SampledPredictive
@@ -150,11 +149,29 @@ def test_all_cells_of_some_rows_are_judged(monkeypatch):
     assert (len(found.pit), found.predictive) == (10 * cells.n_vars, "sampled")
 
 
-def test_whole_rows_are_refused():
-    cells = small_counts()
-    fitted = svi.fit(VAE(2, hidden=8), AmortizedNormal(hidden=8), cells, epochs=1, progress=False)
-    with pytest.raises(PlatewiseError, match="Expected a fit that predicts entries, got VAE"):
-        calibration(fitted, cells)
+def test_the_far_tail_is_there_where_it_is_expected_to_hold_ten():
+    pit = (np.arange(10_000) + 0.5) / 10_000
+    assert Calibration(pit, {}, "").tails()["nominal"].tolist() == [0.01, 0.01, 0.001, 0.001]
+    assert Calibration(pit[1:], {}, "").tails()["nominal"].tolist() == [0.01, 0.01]
+    assert not Calibration(pit, {}, "").tails()["off"].any()
+    far = Calibration(np.where(pit < 0.005, pit / 5, pit), {}, "").tails()
+    assert far["off"].tolist() == [False, False, True, False]
+
+
+def test_shares_of_steps_are_averages_over_places_on_them():
+    rng = np.random.default_rng(0)
+    y = rng.poisson(1.5, 3000)
+    steps = np.stack([poisson.cdf(y - 1, 1.5), poisson.cdf(y, 1.5)], 1)
+    drawn = [steps[:, 0] + rng.random(3000) * (steps[:, 1] - steps[:, 0]) for _ in range(200)]
+    found = Calibration(drawn[0], {"row": np.arange(3000)}, "", steps=steps)
+    tables = [Calibration(pit, {"row": np.arange(3000)}, "") for pit in drawn]
+    for name in ("coverage", "share"):
+        read = Calibration.table if name == "coverage" else Calibration.pit_histogram
+        mean = np.mean([read(x)[name] for x in tables], axis=0)
+        np.testing.assert_allclose(read(found)[name], mean, atol=0.01)
+    np.testing.assert_allclose(found.tails()["share"], np.mean([x.tails()["share"] for x in tables], axis=0), atol=1e-3)
+    certain = Calibration(np.array([0.2]), {}, "", steps=np.array([[0.2, 0.2]]))  # no step: a place
+    assert certain.between(0.1, 0.3) == 1
 
 
 def test_recalibrated_noise_is_said(parts, right):

@@ -2,12 +2,29 @@
 
 import pytest
 from platewise.data.ratings import read_ratings
+from platewise.data.split import split_entries
 from platewise.guides import RowBlockNormal
 from platewise.inference import coordinate_ascent
 from platewise.models import LatentFactor
-from platewise.posterior import diagnose
+from platewise.posterior import diagnose, evaluate
+from platewise.posterior.loo import subsampled_loo
 
 pytestmark = pytest.mark.real_data
+
+
+def test_left_out_ratings_are_predicted_as_well_as_held_out_ones(real_data):
+    """On a part of the training ratings, held out at random: no fit was made again, and none of them was seen."""
+    folder = real_data / "ml-100k"
+    if not folder.is_dir():
+        pytest.skip("ml-100k is not in the test data folder")
+    train, part = split_entries(read_ratings(folder / "u1.base"), test=0.05, seed=0)
+    fitted = coordinate_ascent.fit(LatentFactor(rank=8), RowBlockNormal(), train, device="cpu", progress=False)
+    found = subsampled_loo(fitted, n=500, draws=400)
+    held_out, seen = (evaluate(fitted, x).log_predictive_density for x in (part, train))
+    left_out = found.elpd.value / found.n_all
+    assert abs(left_out - held_out) < 0.04  # 3 standard errors of 4,000 held-out ratings
+    assert seen > left_out + 0.05
+    assert found.over.mean() < 0.05
 
 
 def test_stars_are_predicted_well_and_not_by_their_law(real_data):

@@ -13,11 +13,13 @@ from platewise.guides import AmortizedNormal, RowBlockNormal
 from platewise.inference import coordinate_ascent, svi
 from platewise.models import VAE, LatentFactor
 from platewise.posterior import diagnose
+from platewise.posterior.diagnostics import leave_one_out
 
 from ..count_data import small_counts
 
 OPTIONS = {"device": "cpu", "progress": False, "dtype": torch.float64}
-SMALL = {"rows": 10, "draws": 100}
+COMPARISONS = "comparisons with other fits by leave-one-out"
+SMALL = {"rows": 10, "draws": 100, "loo": 100}
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +70,10 @@ def test_too_small_a_noise_is_found(parts):
 
 def test_it_is_json(fitted, parts):
     found = diagnose(fitted, test=parts[1], **SMALL).to_dict()
-    names = ["verdict", "calibration", "references", "checks", "k_hats", "restarts", "simulation", "left_out"]
-    assert list(found) == names
+    names = ["verdict", "calibration", "references", "checks", "k_hats", "restarts", "simulation"]
+    assert list(found) == [*names, "columns", "loo", "left_out"]
+    assert found["columns"] is None
+    assert found["loo"]["n"] == 100
     assert json.loads(json.dumps(found, default=float))["verdict"][0]["use"] == "point predictions"
 
 
@@ -82,6 +86,7 @@ def test_what_is_not_at_hand_is_left_out_and_said(fitted, parts):
     without_data = diagnose(fitted_elsewhere, test=parts[1])
     assert (without_data.k_hats, without_data.checks, without_data.references) == (None, None, None)
     assert without_data.calibration is not None
+    assert without_data.loo is None
     assert "which need the training data" in without_data.left_out[0]
 
 
@@ -89,17 +94,48 @@ def test_further_fits_are_compared(fitted):
     found = diagnose(fitted, restarts=1, **SMALL)
     assert len(found.restarts) == 2
     assert answers(found)["conclusions that do not hang on the seed"] == "yes", found.verdict
-    assert answers(found)["conclusions that do not hang on the seed"] == "yes", found.verdict
+
+
+def test_leave_one_out_is_judged_by_its_k_hats(fitted):
+    found = diagnose(fitted, **SMALL)
+    assert answers(found)[COMPARISONS] == ("yes" if found.loo.over.mean() <= 0.01 else "no")
+    assert "the guide is taken for the posterior" in found.verdict[-1].why
+    for k_hat, answer in ((2.0, "no"), (0.1, "yes")):
+        found.loo.pointwise["k_hat"] = k_hat
+        assert leave_one_out(found.loo).answer == answer
+
+
+def test_leave_one_out_that_is_not_asked_for_or_not_to_be_had(fitted, cells):
+    with pytest.raises(PlatewiseError, match="Expected at least 2 entries"):
+        diagnose(fitted, **(SMALL | {"loo": 1}))
+    model = VAE(2, "multinomial", hidden=8)
+    of_rows = svi.fit(model, AmortizedNormal(hidden=8), cells, epochs=1, batch_rows=60, **OPTIONS)
+    refused, without = (diagnose(of_rows, **(SMALL | {"loo": n})) for n in (100, 0))
+    assert refused.loo is without.loo is None
+    assert COMPARISONS not in answers(refused)
+    assert any(x.startswith("leave-one-out: Expected rows of entries that are independent") for x in refused.left_out)
+    assert not any("leave-one-out" in x for x in without.left_out)
 
 
 def test_a_vae(vae, cells):
     held_out = small_counts(seed=1)[:20].copy()
     found = diagnose(vae, test=held_out, **SMALL)
-    assert found.calibration is None
+    assert "one half of each" in found.calibration.predictive
     assert found.references["n"].tolist() == [20, 20]
     assert set(found.k_hats["what"]) == {"row"}
+    assert {"description of new rows", "50-95 % intervals, all together"} <= set(answers(found))
+    assert found.columns.n_columns == 25
+    assert found.loo.corrected
+    assert json.loads(json.dumps(found.to_dict(), default=float))["columns"]["shares"][0]["columns"] == 25
+
+
+def test_rows_of_values_that_are_no_counts_have_no_halves(cells):
+    model = VAE(2, "gaussian", hidden=8)
+    fitted = svi.fit(model, AmortizedNormal(hidden=8), cells, epochs=1, batch_rows=60, **OPTIONS)
+    found = diagnose(fitted, test=small_counts(seed=1)[:20].copy(), **(SMALL | {"loo": 0}))
+    assert found.calibration is None
+    assert any(x.startswith("calibration: Expected") for x in found.left_out)
     assert "description of new rows" in answers(found)
-    assert not any("intervals" in use for use in answers(found))
 
 
 def test_one_seed_says_one_thing(vae):

@@ -55,6 +55,33 @@ def test_the_rank_of_the_truth_is_found(guide):
     assert effective_rank(fitted) == 3
 
 
+def test_entries_that_are_more_precise_show_more(split):
+    noisy = coordinate_ascent.fit(LatentFactor(4, noise="rows"), RowBlockNormal(), split[0], sweeps=1, progress=False)
+    noisy = with_strengths(noisy, 9, 0.5 * LEAST, 0.2 * LEAST, 0.01 * LEAST)
+    busy = noisy.obs["n_entries"].to_numpy() > noisy.obs["n_entries"].mean()
+    for weight, rank in ((1.0, 1), (3.0, 2), (9.0, 3)):
+        level = torch.where(torch.from_numpy(busy), math.log(weight), 0.0)[:, None]
+        noisy.guide.set_blocks("user_log_precision", level, torch.full_like(level, 1e-12))
+        assert effective_rank(noisy) == rank
+
+
+@pytest.mark.parametrize("user_shape", [1.5, 100.0])
+def test_the_rank_of_the_truth_is_found_where_users_differ_in_their_noise(user_shape):
+    truth = LatentFactor(rank=3, sigma=0.5, user_scale=0.6, item_scale=0.6, noise="rows", user_shape=user_shape)
+    ratings, _ = simulate_ratings(truth, 200, 150, 9000, given={"mu": 3.5}, seed=0)
+    fitted = coordinate_ascent.fit(
+        LatentFactor(rank=10, noise="rows"), RowBlockNormal(), ratings, tolerance=1e-5, progress=False
+    )
+    assert effective_rank(fitted) == 3
+
+
+def test_a_guide_that_does_not_tell_the_noise_is_refused(split):
+    fitted = coordinate_ascent.fit(LatentFactor(4, noise="rows"), RowBlockNormal(), split[0], sweeps=1, progress=False)
+    fitted.guide = torch.nn.Identity()
+    with pytest.raises(PlatewiseError, match="Expected a guide with normal blocks for user_log_precision, got"):
+        effective_rank(fitted)
+
+
 def test_scales_that_are_given_prune_nothing(split, amortised):
     given = LatentFactor(rank=2, user_scale=0.5)
     fitted = coordinate_ascent.fit(given, RowBlockNormal(), split[0], sweeps=1, progress=False)

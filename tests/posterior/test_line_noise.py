@@ -1,5 +1,9 @@
 """Read-outs of fits whose rows and columns have a noise of their own."""
 
+import copy
+import math
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -8,7 +12,16 @@ from platewise.data import mark, simulate_ratings, split_entries
 from platewise.guides import RowBlockNormal
 from platewise.inference import Fitted, coordinate_ascent
 from platewise.models import LatentFactor
-from platewise.posterior import anomalies, evaluate, fold_in, predict, recommend, to_arviz
+from platewise.posterior import anomalies, evaluate, fold_in, predict, recalibrate, recommend, to_arviz
+from platewise.posterior.blocks import Request
+from platewise.posterior.mixed_predictive import MixedPredictive
+from platewise.posterior.moments import latents
+from platewise.posterior.names import align_seen
+from platewise.posterior.noise_law import noise_law
+from platewise.posterior.predictive import NormalPredictive, Settings, predictives
+from platewise.posterior.reader import reading
+from platewise.posterior.recalibrate import temperatures
+from scipy.special import ndtr
 
 TRUTH = {"sigma": 0.6, "user_scale": 0.4, "item_scale": 0.4}
 FULL = {"progress": False, "dtype": torch.float64}
@@ -27,6 +40,14 @@ def fits(split) -> dict[str, Fitted]:
         noise: coordinate_ascent.fit(LatentFactor(1, noise=noise), RowBlockNormal(), split[0], **FULL)
         for noise in ("constant", "both")
     }
+
+
+def _request(fitted: Fitted, users: list[int], items: list[int]) -> Request:
+    """Pairs of ids, which may be new."""
+    rows, cols = (
+        align_seen(np.array(ids, str).astype(object), fitted, of) for ids, of in ((users, "obs"), (items, "var"))
+    )
+    return Request(rows, cols, np.full(len(users), 3.0))
 
 
 def test_held_out_ratings_are_more_probable_and_covered_as_they_should_be(fits, split):
@@ -53,6 +74,51 @@ def test_closed_forms_are_those_of_sampling_for_known_and_new_ids(fits):
     sampled = predict(fits["both"], *ids, method="sampled", n_samples=300)
     np.testing.assert_allclose(closed["mean"], sampled["mean"], atol=0.25)
     np.testing.assert_allclose(closed["sd"], sampled["sd"], rtol=0.25)
+
+
+@pytest.mark.parametrize("users", [[3, 7, 11], [10_000] * 3])
+@pytest.mark.parametrize("items", [[1, 4, 9], [10_000] * 3])
+def test_the_law_of_the_noise_is_that_of_the_models_scale_for_known_and_new_ids(fits, users, items):
+    model, n = fits["both"].model, 50_000
+    with reading(fits["both"], 0) as reader:
+        (block,) = _request(fits["both"], users, items).blocks(reader, 10)
+        q = latents(reader, block)
+        law = noise_law(model, block, q)
+        g, h = (q[name].sample((n,)) for name in model.precision_sites)
+        scale = model.line_noise.scale(block.batch, model.sigma, g, h).numpy()
+    for p in (0.1, 0.5, 0.9):
+        y = np.quantile(scale, p, axis=0)  # distribution functions of ratings, whose means are known, around there
+        found = ndtr(y[:, None] / np.sqrt(law.variance)) @ law.weight
+        np.testing.assert_allclose(found, ndtr(y / scale).mean(0), atol=5 * 0.2 / n**0.5)
+
+
+def test_uncertain_noise_is_mixed_and_known_noise_is_not(fits, split):
+    request = _request(fits["both"], [3], [4])
+    for noise, of, kind in (
+        ("both", "rating", MixedPredictive),
+        ("both", "mean", NormalPredictive),
+        ("constant", "rating", NormalPredictive),
+    ):
+        with reading(fits[noise], 0) as reader:
+            ((_, found),) = predictives(reader, request, Settings(of=of))
+        assert type(found) is kind
+    assert evaluate(fits["both"], split[1]).predictive == "moment-matched normals mixed over the noise"
+    assert evaluate(fits["constant"], split[1]).predictive == "moment-matched normal"
+
+
+def test_recalibration_finds_the_factor_that_the_noise_was_off_by(fits, split):
+    fitted = fits["both"]
+    off = replace(fitted, model=copy.deepcopy(fitted.model))
+    with torch.no_grad():
+        off.model.log_sigma += math.log(2)
+    found = [temperatures(recalibrate(x, split[1], parts=1))["factor"][0] for x in (fitted, off)]
+    assert found[0] == pytest.approx(1, abs=0.15)
+    assert found[1] == pytest.approx(found[0] / 2, rel=1e-3)
+    mended = evaluate(recalibrate(off, split[1], parts=1), split[1])
+    assert mended.log_predictive_density == pytest.approx(
+        evaluate(recalibrate(fitted, split[1], parts=1), split[1]).log_predictive_density, abs=1e-5
+    )
+    assert mended.predictive.startswith("moment-matched normals mixed over the noise, noise recalibrated on")
 
 
 def test_new_rows_get_blocks_and_noise_of_their_own(fits, split):

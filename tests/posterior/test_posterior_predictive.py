@@ -11,7 +11,7 @@ from platewise.data.simulate import simulate_ratings
 from platewise.guides import AmortizedNormal, RowBlockNormal
 from platewise.inference import coordinate_ascent, svi
 from platewise.models import VAE, CountFactor, LatentFactor
-from platewise.posterior.posterior_predictive import posterior_predictive_checks
+from platewise.posterior.posterior_predictive import posterior_predictive_checks, predictive_checks
 
 OPTIONS = {"device": "cpu", "progress": False, "dtype": torch.float64}
 SMALL = {"draws": 60}
@@ -53,6 +53,7 @@ def test_ratings_drawn_from_the_model_pass(ratings):
     assert table.attrs == {"rows": 150, "entries": 5000, "draws": 60}
     assert table["observed"][0] == pytest.approx(ratings.X.data.mean(dtype=float))
     assert table["observed"][3] == ratings.X.data.max()
+    assert predictive_checks(ratings_fit(ratings), draws=2).columns is None  # few ratings of an item, and no zeros
 
 
 def test_stars_are_not_normal(ratings):
@@ -65,14 +66,18 @@ def test_stars_are_not_normal(ratings):
 
 
 def test_counts_of_a_vae_pass_and_extra_zeros_do_not():
-    right = posterior_predictive_checks(vae_fit(counts(0.0)), **SMALL)
-    wrong = posterior_predictive_checks(vae_fit(counts(0.4)), **SMALL)
+    both = [predictive_checks(vae_fit(counts(share)), **SMALL) for share in (0.0, 0.4)]
+    right, wrong = (found.statistics for found in both)
     assert 0.01 < p_values(right)["share of zeros"] < 0.99
     assert p_values(wrong)["share of zeros"] == 0  # never as many zeros as there are
     line = wrong.set_index("statistic").loc["share of zeros"]
     assert line["observed"] > 0.35
     assert line["mean"] < line["observed"] - 5 * line["sd"]
     assert len(right) == 9
+    of_right, of_wrong = (found.columns.shares().set_index("statistic")["inside"] for found in both)
+    assert of_right[["share of zeros", "mean"]].min() > 0.8
+    assert of_wrong["share of zeros"] == 0  # every gene has too many
+    assert both[1].columns.outermost()["distance"].abs().min() > 5
 
 
 def test_rows_of_a_factor_model_of_counts():
