@@ -213,7 +213,7 @@ def _restore(
     Raises:
         PlatewiseError: If it was another fit, or there is nothing to go on with.
     """
-    require_same_fit(earlier, asdict(state.options), loader, source.fingerprint)
+    require_same_fit(earlier, "coordinate-ascent", asdict(state.options), loader, source.fingerprint)
     take_up(model, earlier.model)
     take_up(guide, earlier.guide)
     restore(state.factors, earlier.state)

@@ -34,7 +34,9 @@ def inputs_of(loader: RowLoader) -> Tensor:
     return torch.tensor(int.from_bytes(digest.digest(), "big"))
 
 
-def require_same_fit(earlier: Fitted, options: Mapping[str, Any], loader: RowLoader, fingerprint: str) -> None:
+def require_same_fit(
+    earlier: Fitted, algorithm: str, options: Mapping[str, Any], loader: RowLoader, fingerprint: str
+) -> None:
     """Check that a fit can go on from an earlier one.
 
     Raises:
@@ -42,6 +44,10 @@ def require_same_fit(earlier: Fitted, options: Mapping[str, Any], loader: RowLoa
     """
     if not earlier.state:
         raise PlatewiseError("Expected a fit with its optimiser's state, got one without. Fit again.")
+    if earlier.algorithm != algorithm:
+        raise PlatewiseError(
+            f"Expected a fit by {algorithm} to go on with, got one by {earlier.algorithm}. Go on with it by that."
+        )
     if earlier.fingerprint != fingerprint:
         raise PlatewiseError(
             "Expected the data that the fit was made on, got others (fingerprints differ). Give those."

@@ -38,7 +38,7 @@ def restore(state: State, earlier: Fitted, source: Source) -> None:
     Raises:
         PlatewiseError: If it was another fit, or there is nothing to go on with.
     """
-    require_same_fit(earlier, asdict(state.options), state.loader, source.fingerprint)
+    require_same_fit(earlier, "svi", asdict(state.options), state.loader, source.fingerprint)
     tensors = {name: x for name, x in earlier.state.items() if name != "inputs"}
     restore_generators(tensors, state.loader.device)
     done, seconds = tensors.pop("progress").tolist()

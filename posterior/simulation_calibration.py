@@ -26,7 +26,7 @@ from ..data.errors import PlatewiseError
 from ..data.seeds import require_seed
 from .uniform_ranks import asymmetry_p, chi_squared_p, ecdf_p
 
-LEVEL = 0.05  # of all quantities of a table together
+LEVEL = 0.05  # of all quantities of a table together, by two tests of each
 CLEAR = 0.05  # of the spread from 1: what departs otherwise is neither narrow nor wide
 
 Simulate = Callable[[int], tuple[Any, Mapping[str, float]]]
@@ -64,7 +64,7 @@ class SimulationCalibration:
         lines = {name: _line(self.ranks[name].to_numpy(), self.draws) for name in self.ranks}
         table = pd.DataFrame.from_dict(lines, orient="index")
         table.insert(0, "replicates", len(self.ranks))
-        table["says"] = [_in_words(line, LEVEL / len(table)) for line in table.to_dict("records")]
+        table["says"] = [_in_words(line, LEVEL / (2 * len(table))) for line in table.to_dict("records")]
         return table.rename_axis("quantity")
 
 

@@ -95,7 +95,7 @@ def _stick_breaking_jacobian(u: torch.Tensor) -> torch.Tensor:
 
 
 @EVERY
-@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("particles", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_bound_agrees_with_that_of_pyro(make, particles):
     """`Trace_ELBO` takes everything at the draw; ours takes divergences of rows in closed form, strata by weight."""
     guide, data = made(make, Hierarchy(), (1000, 4)), batch()

@@ -128,6 +128,7 @@ STEPS = torch.cartesian_prod(*[torch.linspace(-8, 8, 401, dtype=torch.float64)] 
 CELL = (16 / 400) ** 2
 
 
+@pytest.mark.slow
 def test_of_a_flow_in_two_dimensions():
     """By scrambled nets over the base: gradients jump at the kinks of a flow, where a grid is off by 0.005."""
     guide = made(FAMILIES["flow"], Plane())

@@ -240,5 +240,5 @@ def test_a_matrix_observed_whole_is_refused():
 @pytest.mark.parametrize("algorithm", [svi, coordinate_ascent])
 def test_other_algorithms_do_not_resume_it(algorithm):
     fitted = _fit()
-    with pytest.raises(PlatewiseError, match="Expected the options of the interrupted fit"):
+    with pytest.raises(PlatewiseError, match="to go on with, got one by natural-gradient"):
         algorithm.fit(LatentFactor(2), RowBlockNormal(), RATINGS, resume=fitted, **ABOUT)

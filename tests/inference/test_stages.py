@@ -26,8 +26,8 @@ def test_a_bound_that_falls_or_stays_predicts_no_gain():
 
 
 def test_a_bound_about_zero_is_judged_by_its_entries():
-    assert worth(0.0, 1000) == worth(-500.0, 1000) == pytest.approx(0.1)
-    assert worth(-2000.0, 1000) == pytest.approx(0.2)
+    assert worth(0.0, 1000) == worth(-500.0, 1000) == pytest.approx(0.05)
+    assert worth(-2000.0, 1000) == pytest.approx(0.1)
 
 
 def test_epochs_of_few_steps_count_as_parts():

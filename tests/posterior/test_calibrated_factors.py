@@ -1,7 +1,7 @@
 """Simulation-based calibration of the latent factor model, 30 x 20 and of rank 2: an exact sampler, and two guides.
 
 The sampler draws mu, all rows and all columns in turn, each from its conditional (Gibbs), which the test writes out. It
-stands in for the No-U-Turn Sampler, which takes half a minute for each of the data sets.
+stands in for the No-U-Turn Sampler, which `benchmarks/sbc.py` puts beside it and takes some seconds for each data set.
 """
 
 import numpy as np
