@@ -96,6 +96,11 @@ class Stages:
     iterates: dict[str, Tensor] = field(default_factory=dict)
     estimate: float | None = None
 
+    def __post_init__(self) -> None:
+        tables, named = {id(p) for p in self.optimizer.rows}, self.optimizer.named
+        self._tables = {name: p for name, p in named.items() if id(p) in tables}
+        self._dense = {name: p for name, p in named.items() if id(p) not in tables}
+
     def learning_rate(self, step: int) -> float:
         """Step size after a number of steps of the fit."""
         return self.plan.learning_rate(self.number, self.peak, step / len(self.loader))
@@ -109,14 +114,14 @@ class Stages:
     def note_step(self) -> None:
         """Add the dense parameters to the sums; without a wait."""
         if self.epoch >= self.begins:
-            self._add(rows=False)
+            self._add(self._dense)
             self.watched.note_step()
             self.steps += 1
 
     def close_epoch(self) -> None:
         """Add the row tables to the sums, and look at the window if it is full."""
         if self.epoch >= self.begins:
-            self._add(rows=True)
+            self._add(self._tables)
             self.watched.note_epoch()
             self.epochs += 1
         self.epoch += 1
@@ -216,19 +221,15 @@ class Stages:
         self.sums = {}
         self.watched.forget()
 
-    def _add(self, rows: bool) -> None:
-        tables = {id(p) for p in self.optimizer.rows}
-        for name, p in self.optimizer.named.items():
-            if (id(p) in tables) == rows:
-                if name in self.sums:
-                    self.sums[name] += p.detach()
-                else:
-                    self.sums[name] = p.detach().clone()
+    def _add(self, some: dict[str, nn.Parameter]) -> None:
+        for name, p in some.items():
+            if name in self.sums:
+                self.sums[name] += p.detach()
+            else:
+                self.sums[name] = p.detach().clone()
 
     def _means(self) -> dict[str, Tensor]:
-        tables = {id(p) for p in self.optimizer.rows}
-        named = self.optimizer.named
-        return {n: x / (self.epochs if id(named[n]) in tables else self.steps) for n, x in self.sums.items()}
+        return {name: x / (self.epochs if name in self._tables else self.steps) for name, x in self.sums.items()}
 
     def _swap(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Give parameters values; return those that they had."""

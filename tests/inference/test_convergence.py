@@ -17,6 +17,7 @@ from torch import nn
 
 from ..count_data import small_counts
 from ..regression_model import Regression, regression_data
+from .same_fit import assert_same_fit
 
 RATINGS, _ = simulate_ratings(
     LatentFactor(2, sigma=0.5, user_scale=0.4, item_scale=0.4), 60, 30, 900, given={"mu": 3.5}
@@ -104,16 +105,7 @@ def test_a_fit_that_is_cut_off_claims_nothing(whole, share):
 
 
 def test_one_seed_is_one_fit_to_the_bit(whole):
-    _assert_same(whole, _fit())
-
-
-def _assert_same(one: Fitted, two: Fitted) -> None:
-    for part in ("model", "guide"):
-        ours, theirs = getattr(one, part).state_dict(), getattr(two, part).state_dict()
-        assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
-    same = ["epoch", "step", "elbo", "learning_rate", "skipped"]
-    assert one.history[same].to_dict() == two.history[same].to_dict()
-    assert (one.stopped, one.converged) == (two.stopped, two.converged)
+    assert_same_fit(whole, _fit())
 
 
 @pytest.mark.parametrize("at", [3, 48, 75])
@@ -124,7 +116,7 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(whole, ctrl_c, tmp_pat
     assert interrupted.stopped.startswith(f"interrupted after step {at} in stage ")
     assert interrupted.converged is False
     interrupted.save(tmp_path / "run")
-    _assert_same(_fit(resume=Fitted.load(tmp_path / "run")), whole)
+    assert_same_fit(_fit(resume=Fitted.load(tmp_path / "run")), whole)
 
 
 @pytest.mark.slow

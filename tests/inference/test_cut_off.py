@@ -13,6 +13,8 @@ from platewise.inference.stages import Plan
 from platewise.models import LatentFactor
 from torch import nn
 
+from .same_fit import assert_same_fit
+
 RATINGS, _ = simulate_ratings(LatentFactor(2, sigma=0.5), 60, 30, 900, given={"mu": 3.5})
 SHORT = partial(Plan, **({length.name: 2 for length in fields(Plan)} | {"window": 4}))
 BEGINS = SHORT().first_window(0)  # epochs before the first window
@@ -22,15 +24,6 @@ MOST = BEGINS + 6  # all epochs: a window, and half of the next
 def _fit(max_epochs: int, guide: nn.Module | None = None, resume: Fitted | None = None, **options: object) -> Fitted:
     given = {"max_epochs": max_epochs, "batch_rows": 30, "progress": False, "seed": 3} | options
     return svi.fit(LatentFactor(2), guide or MeanFieldNormal(), RATINGS, resume=resume, **given)
-
-
-def _assert_same(one: Fitted, two: Fitted) -> None:
-    for part in ("model", "guide"):
-        ours, theirs = getattr(one, part).state_dict(), getattr(two, part).state_dict()
-        assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
-    same = ["epoch", "step", "elbo", "learning_rate", "skipped"]
-    assert one.history[same].to_dict() == two.history[same].to_dict()
-    assert (one.stopped, one.converged, set(one.state)) == (two.stopped, two.converged, set(two.state))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,25 +47,25 @@ def cut(_short_stages: None) -> Fitted:
 
 @pytest.mark.parametrize("at", [BEGINS - 1, BEGINS + 4], ids=["before it is averaged", "as a window ends"])
 def test_a_fit_goes_on_as_if_it_had_not_been_cut_off(uncut, at):
-    _assert_same(_fit(MOST, resume=_fit(at)), uncut)
+    assert_same_fit(_fit(MOST, resume=_fit(at)), uncut)
 
 
 def test_it_does_so_from_a_run_directory_which_stays_as_it_was(uncut, cut, tmp_path):
     before = {name: x.clone() for name, x in cut.guide.state_dict().items()}
     cut.save(tmp_path / "run")
-    _assert_same(_fit(MOST, resume=Fitted.load(tmp_path / "run")), uncut)
-    _assert_same(_fit(MOST, resume=cut), uncut)
+    assert_same_fit(_fit(MOST, resume=Fitted.load(tmp_path / "run")), uncut)
+    assert_same_fit(_fit(MOST, resume=cut), uncut)
     assert all(torch.equal(x, before[name]) for name, x in cut.guide.state_dict().items())
 
 
 def test_it_may_be_cut_off_again(uncut, cut):
     again = _fit(BEGINS + 3, resume=cut)
-    _assert_same(_fit(MOST, again.guide, again), uncut)
+    assert_same_fit(_fit(MOST, again.guide, again), uncut)
 
 
 def test_it_stays_as_it_is_where_no_more_is_allowed(cut):
     assert cut.ran_out
-    _assert_same(_fit(BEGINS + 2, resume=cut), cut)
+    assert_same_fit(_fit(BEGINS + 2, resume=cut), cut)
 
 
 def test_epochs_that_are_done_cannot_be_forbidden(cut):
@@ -98,6 +91,6 @@ def test_it_converges_as_if_it_had_not_been_cut_off_and_then_stays_as_it_is(cut)
     whole = _fit(500)
     assert whole.converged
     converged = _fit(500, resume=_fit(len(whole.history) - 3))
-    _assert_same(converged, whole)
+    assert_same_fit(converged, whole)
     assert not [name for name in converged.state if name.startswith(convergence.ITERATE)]
-    _assert_same(_fit(1000, resume=whole), whole)
+    assert_same_fit(_fit(1000, resume=whole), whole)

@@ -14,6 +14,7 @@ from platewise.models import LatentFactor
 from torch import nn
 
 from ..regression_model import Regression, RegressionGuide, regression_data
+from .same_fit import assert_same_fit
 
 RATINGS, _ = simulate_ratings(LatentFactor(2, sigma=0.5), 60, 30, 500, given={"mu": 3.5})
 TOTAL = 16  # four epochs of four steps
@@ -22,16 +23,6 @@ TOTAL = 16  # four epochs of four steps
 def _fit(model: nn.Module | None = None, guide: nn.Module | None = None, **options: object) -> Fitted:
     given = {"data": RATINGS, "epochs": 4, "batch_rows": 16, "seed": 3, "progress": False} | options
     return svi.fit(model or LatentFactor(2), guide or RowBlockNormal(), **given)
-
-
-def _assert_same(one: Fitted, two: Fitted) -> None:
-    for part in ("model", "guide"):
-        ours, theirs = getattr(one, part).state_dict(), getattr(two, part).state_dict()
-        assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
-    same = ["epoch", "step", "elbo", "learning_rate", "skipped"]
-    assert one.history[same].to_dict() == two.history[same].to_dict()
-    times = ("progress", "rng", "sums")
-    assert all(torch.equal(x, two.state[name]) for name, x in one.state.items() if name not in times)
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 5, 8, 15])
@@ -45,20 +36,20 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(ctrl_c, at, likelihood
     assert len(interrupted.history) == at // 4
     resumed = _fit(interrupted.model, interrupted.guide, resume=interrupted, likelihood=likelihood)
     assert resumed.stopped.startswith("all 4 epochs done")
-    _assert_same(resumed, _fit(likelihood=likelihood))
+    assert_same_fit(resumed, _fit(likelihood=likelihood))
 
 
 def test_ctrl_c_in_the_last_step_comes_too_late(ctrl_c):
     ctrl_c(TOTAL)
-    _assert_same(_fit(), _fit())
+    assert_same_fit(_fit(), _fit())
     assert _fit().stopped.startswith("all 4 epochs done")
 
 
 def test_new_modules_take_up_the_parameters_of_the_interrupted_fit(ctrl_c):
     ctrl_c(6)
     interrupted = _fit()
-    _assert_same(_fit(resume=interrupted), _fit())
-    _assert_same(_fit(resume=interrupted), _fit())  # and again: what was resumed from is as it was
+    assert_same_fit(_fit(resume=interrupted), _fit())
+    assert_same_fit(_fit(resume=interrupted), _fit())  # and again: what was resumed from is as it was
 
 
 def test_a_fit_may_be_interrupted_twice(ctrl_c):
@@ -67,14 +58,14 @@ def test_a_fit_may_be_interrupted_twice(ctrl_c):
     ctrl_c(9)
     second = _fit(resume=first)
     assert second.stopped.startswith("interrupted after step 9")
-    _assert_same(_fit(resume=second), _fit())
+    assert_same_fit(_fit(resume=second), _fit())
 
 
 def test_a_fit_from_disk_goes_on_too(ctrl_c, tmp_path):
     write_h5ad(RATINGS, tmp_path / "x.h5ad")
     ctrl_c(6)
     interrupted = _fit(data=tmp_path / "x.h5ad")
-    _assert_same(_fit(data=tmp_path / "x.h5ad", resume=interrupted), _fit(data=tmp_path / "x.h5ad"))
+    assert_same_fit(_fit(data=tmp_path / "x.h5ad", resume=interrupted), _fit(data=tmp_path / "x.h5ad"))
 
 
 def test_a_model_that_is_not_ours_goes_on_too(ctrl_c):
@@ -82,7 +73,7 @@ def test_a_model_that_is_not_ours_goes_on_too(ctrl_c):
     about = {"data": data, "covariates": covariates}
     ctrl_c(6)
     interrupted = _fit(Regression(), RegressionGuide(60), **about)
-    _assert_same(
+    assert_same_fit(
         _fit(Regression(), RegressionGuide(60), resume=interrupted, **about),
         _fit(Regression(), RegressionGuide(60), **about),
     )
@@ -158,7 +149,7 @@ def test_a_fit_of_an_earlier_version_with_fewer_options_goes_on(ctrl_c, tmp_path
     if on_disk:
         interrupted.save(tmp_path / "run")
         interrupted = Fitted.load(tmp_path / "run")
-    _assert_same(_fit(resume=interrupted), _fit())
+    assert_same_fit(_fit(resume=interrupted), _fit())
 
 
 def test_options_that_a_fit_lacks_are_what_it_then_did():
