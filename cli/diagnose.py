@@ -35,7 +35,8 @@ def diagnose(
         int, typer.Option(min=0, help="Further fits from other seeds to compare with; each takes as long as RUN did.")
     ] = 0,
     replicates: Annotated[
-        int, typer.Option(min=0, help="Simulated data sets, 30 rows by 20 columns, to fit and find the truth of: 50.")
+        int,
+        typer.Option(min=0, help="Simulated data sets, 30 rows by 20 columns, to fit and find the truth of; try 50."),
     ] = 0,
     figures: Annotated[
         Path | None,
@@ -56,7 +57,10 @@ def diagnose(
     a whole and gene by gene? How well would it predict each entry without it (leave-one-out, on a sample of them)?
 
     k-hats are given everything else: they show a guide too narrow or of another shape, and hardly how rows depend on
-    columns. Errors are binomial, as if ratings were independent. Of a VAE, TEST are cells, scored whole.
+    columns. Errors are binomial, as if ratings were independent.
+
+    Of a VAE, TEST are new cells. Log densities are of whole cells; intervals are of one half of each cell's molecules,
+    drawn at random, given the other half.
 
     Examples:
         platewise diagnose RUN test.h5ad

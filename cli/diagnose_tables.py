@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..posterior.loo import SubsampledLoo
 
 LEVEL = 0.9  # of coverage by tenth
+OF_ENTRY = "log density of an entry"  # small: with more decimals than the rest
 WORDS = {"log_predictive_density": "log density", "coverage": "90% interval", "crps": "CRPS", "rmse": "RMSE"}
 
 
@@ -35,7 +36,7 @@ def show(found: Diagnosis, title: str, about: Mapping[str, Any]) -> None:
         _show_coverage(found.calibration)
         _show_tenths(found.calibration, about)
     if found.references is not None:
-        _show_references(found.references)
+        _show_references(found.references, found.calibration)
     if found.k_hats is not None and len(found.k_hats):
         _show_k_hats(found.k_hats)
     if found.checks is not None:
@@ -84,10 +85,16 @@ def _show_tenths(found: Calibration, about: Mapping[str, Any]) -> None:
     )
 
 
-def _show_references(table: pd.DataFrame) -> None:
+def _show_references(table: pd.DataFrame, judged: Calibration | None) -> None:
+    from ..posterior.calibration import ON_STEPS
+
     shown = table.dropna(axis=1, how="all")
     lines = [[_cell(x) for x in line] for line in shown.itertuples(index=False, name=None)]
     print_table("Beside simple references", [WORDS.get(x, x) for x in shown.columns], lines)
+    if judged is not None and ON_STEPS in judged.predictive:
+        typer.echo(
+            "Here, as in `evaluate`, a count on the end of an interval is inside: shares are higher than above.\n"
+        )
 
 
 def _cell(x: str | int | float) -> str:
@@ -127,15 +134,13 @@ def _show_columns(found: ColumnChecks, about: Mapping[str, Any]) -> None:
 def _show_loo(found: SubsampledLoo, about: Mapping[str, Any]) -> None:
     n, size = found.n_all, len(found.pointwise)
     lines = [
-        (name, *(f"{x / scale:{form}}" for x in (total.value, total.se, total.subsampling_se)))
-        for name, total, scale, form in (
-            ("log density, nats", found.elpd, 1, ",.1f"),
-            ("log density of an entry", found.elpd, n, ".4f"),
-            ("effective parameters", found.p_loo, 1, ",.1f"),
-        )
+        (what, *(f"{x:,.4f}" if what == OF_ENTRY else f"{x:,.1f}" for x in figures))
+        for what, *figures in found.table().itertuples(index=False, name=None)
     ]
     title = f"Leave-one-out: {size:,} entries sampled, scaled to {n:,}"
     print_table(title, ("", "estimate", "standard error", "sampling error"), lines)
+    if found.recalibrated is not None:
+        typer.echo(f"Judged with {found.recalibrated}.")
     typer.echo(f"{found.meaning[0].upper()}{found.meaning[1:]}.")
     shares = " ".join(f"{100 * x:.0f}" for x in found.by_activity()["over"])
     of = f"by tenth of the {about['row_name']}s' activity, lowest first, in %: {shares}"

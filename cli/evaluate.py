@@ -82,6 +82,7 @@ def _refuse(given: Mapping[str, object], what: str) -> None:
 def _evaluate_entries(
     fitted: Fitted, run: Path, test: Path, data: Path | None, json: bool, method: str, n_samples: int, seed: int
 ) -> None:
+    from ..data.normalise import NORMALISED
     from ..data.preparation import is_expression
     from ..data.storage import read_h5ad
     from ..inference.protocols import ClosedForm
@@ -99,6 +100,10 @@ def _evaluate_entries(
         entry = ("an entry", "entries") if is_expression(fitted.meaning) else RATING
         names = fitted.meaning["row_name"], fitted.meaning["col_name"]
         show(scores, str(run), *names, entry, in_sample=_in_sample(fitted, entries))
+        if is_expression(fitted.meaning) and NORMALISED not in fitted.meaning:
+            typer.echo(
+                "Counts on the end of an interval are inside; `diagnose` takes them in part: its shares are lower."
+            )
         if scores.n_unknown_rows and is_expression(fitted.meaning) and isinstance(fitted.model, ClosedForm):
             typer.echo(f"to describe new rows by their own entries: {command('fold-in', run, test, '-o')} NEW")
 

@@ -69,3 +69,4 @@ def _show(found: pd.DataFrame, title: str, draws: int) -> None:
         ("effective", effective, f"draws that the weights amount to, of {draws}; median"),
     ]
     print_table(title, ("", "value", "what it is"), lines)
+    typer.echo("Scored whole, without intervals: those of counts are judged by `platewise diagnose`.")

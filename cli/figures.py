@@ -14,7 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..posterior.figure_style import AXES, BLUE, GREY, ORANGE
+from ..posterior.diagnosis_figures import frame_tenths
+from ..posterior.figure_style import AXES, BLUE, ORANGE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,6 @@ def draw_coverage(scores: Evaluation, path: Path) -> None:
         ("by popularity of the item", scores.coverage_by_col_decile[NOMINAL], ORANGE, "s", 0.1),
     )
     with drawing(path) as axes:
-        axes.axhline(100 * float(NOMINAL), color=GREY, linestyle="--", linewidth=1, label="nominal: 90 %")
         for label, values, color, marker, shift in series:
             share = np.array(values, dtype=float)
             error = 1.96 * np.sqrt(share * (1 - share) / (scores.n / 10))
@@ -82,14 +82,10 @@ def draw_coverage(scores: Evaluation, path: Path) -> None:
                 np.arange(1, 11) + shift, 100 * share, 100 * error, color=color, marker=marker, markersize=5,
                 linestyle="none", capsize=3, label=label,
             )  # fmt: skip
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 87.0), max(high, 93.0))
-        axes.set_xticks(range(1, 11))
+        frame_tenths(axes, "ratings")
         axes.set(xlabel="tenth of the test ratings (1: fewest training ratings, 10: most)")
-        axes.set_ylabel("ratings inside the 90 % interval (%)")
         overall = 100 * scores.coverage[NOMINAL]
         axes.set_title(f"Do the intervals hold? {overall:.1f} % of {scores.n:,} held-out ratings are inside")
-        axes.grid(axis="y", alpha=0.25)
         axes.legend(loc="lower right", frameon=False, title="bars: binomial 95 % intervals", title_fontsize=8)
 
 

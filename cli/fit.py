@@ -105,7 +105,7 @@ def fit(
         float | None,
         typer.Option(
             help="coordinate-ascent: relative change of the bound in a sweep at which it ends; 0.0005 if not given, "
-            "0.00001 with --rank auto, 0.000001 with zeros that are not stored."
+            "0.00001 with --rank auto, 0.0000001 with zeros that are not stored."
         ),
     ] = None,
     passes: Annotated[
@@ -119,13 +119,14 @@ def fit(
         ),
     ] = False,
     epochs: Annotated[
-        int | None, typer.Option(help="svi: passes over the users; 60 if not given. A vae has its own.")
+        int | None, typer.Option(help="svi --until epochs: passes over the users; 60 if not given. A vae has its own.")
     ] = None,
     until: Annotated[
         str | None,
         typer.Option(
-            help="svi: epochs, a number of them, or converged: stages of falling step size, until another would gain "
-            "too little; epochs if not given, converged with --max-epochs."
+            help="svi: converged (stages of falling step size, until another would gain too little) or epochs (so "
+            "many); if not given, epochs with --epochs, --validation or a model that recommends some (vae, "
+            "count-factor), else converged."
         ),
     ] = None,
     max_epochs: Annotated[
@@ -135,11 +136,12 @@ def fit(
         int | None,
         typer.Option(
             help="natural-gradient and svi: users per step; if not given, with natural-gradient a sixteenth of the "
-            "users, 256 to 32768, with svi a twelfth of the users, 16 to 4096. A vae has its own."
+            "users, 256 to 32768, with svi a twelfth of the users, 16 to 4096. vae and count-factor have their own."
         ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="svi: step size at its peak; 0.5 if not given. A vae has its own.")
+        float | None,
+        typer.Option(help="svi: step size at its peak; 0.5 if not given. vae and count-factor have their own."),
     ] = None,
     estimator: Annotated[
         str | None,
@@ -175,8 +177,8 @@ def fit(
     coordinate-ascent solves for every user and item in turn, exactly; natural-gradient does so for some users at a
     time, for data that do not fit into memory; svi climbs by noisy gradients, and is for any model.
 
-    Ctrl-C ends a fit early and saves it as it is; --resume goes on as if it had never stopped. So it does with one that
-    --max-epochs cut off, if given a larger number.
+    Ctrl-C ends a fit early and saves it as it is; --resume goes on as if it had never stopped, but for one by
+    natural-gradient. So it does with one that --max-epochs cut off, if given a larger number.
 
     Examples:
         platewise fit train.h5ad --rank 16 --seed 0 -o RUN

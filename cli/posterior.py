@@ -66,12 +66,16 @@ def posterior(
     training = training_or_notice(run, fitted, data, "log_p of the rows is") if row or data else None
     idata = to_arviz(fitted, row, col, draws, heldout=held_out, data=training, container="DataTree", seed=seed)
     save_netcdf(idata, output, force=force)
+    recalibration = idata["posterior"].attrs["recalibration"]
     names = (fitted.meaning["row_name"], fitted.meaning["col_name"])
     if json:
-        print_json({"output": str(output), "draws": draws, "rows": row or [], "cols": col or []})
+        about = {"rows": row or [], "cols": col or [], "recalibration": recalibration}
+        print_json({"output": str(output), "draws": draws} | about)
         return
     chosen = f"{count(len(row or []), names[0])} and {count(len(col or []), names[1])}"
     typer.echo(f"{output}: {draws:,} draws of the globals, {chosen}")
+    if fitted.recalibration is not None:
+        typer.echo(recalibration)
 
 
 def _sample(fitted: Fitted, test: Path, seed: int) -> ad.AnnData:

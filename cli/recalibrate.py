@@ -35,7 +35,8 @@ def recalibrate(
     """Multiply the noise by the factors that make a calibration split most likely, and write a run that has them.
 
     One factor for each part of the users by number of training ratings, of at least 500 calibration ratings each. It
-    mends the width of intervals, not predictions. What a later `evaluate`, `predict` or `diagnose` prints says so.
+    mends the width of intervals, not predictions. Read-outs of the new run take it; `evaluate`, `diagnose` and `report`
+    say so.
 
     Then the shape that all ratings have in common, such as a lean to the low side: a map from their places in their
     predictive distributions to uniform ones, taken where it predicts ratings better that it was not learned from.
@@ -91,7 +92,7 @@ def _report(fitted: Fitted, run: Path, before: Evaluation, after: Evaluation, as
     pairs = zip(before.coverage.items(), after.coverage.values(), strict=True)
     shares = [(f"{100 * float(p):.0f}% interval", f"{100 * x:.1f}%", f"{100 * y:.1f}%") for (p, x), y in pairs]
     density = ("log density", f"{before.log_predictive_density:.4f}", f"{after.log_predictive_density:.4f}")
-    title = f"On the {before.n:,} ratings it was found on (in-sample: judge it by others)"
+    title = f"On the calibration split, {before.n:,} ratings (in-sample: judge it by others)"
     print_table(title, ("", "before", "after"), [*shares, density])
     typer.echo(f"next: {command('evaluate', run, 'TEST.h5ad', *trust_of(run))}")
 

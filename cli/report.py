@@ -19,7 +19,7 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
     data: Annotated[Path | None, typer.Option("--data", help="The training .h5ad; the run remembers it.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows, and columns, that k-hats are taken of, at most.")] = 100,
-    draws: Annotated[int, typer.Option(min=100, help="Draws for each k-hat.")] = 1000,
+    draws: Annotated[int, typer.Option(min=100, help="Draws for each k-hat, and leave-one-out.")] = 1000,
     seed: Seed = 0,
     device: Device = "auto",
     trust: Trust = False,

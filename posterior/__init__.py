@@ -13,6 +13,7 @@ from .factors import Factors, factors
 from .fold_in import fold_in
 from .generate import generate
 from .k_hat import k_hats
+from .loo import SubsampledLoo, subsampled_loo
 from .posterior_predictive import posterior_predictive_checks
 from .predict import predict
 from .rank_genes import rank_genes
@@ -31,6 +32,7 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "Factors",
+    "SubsampledLoo",
     "anomalies",
     "calibration",
     "compare_restarts",
@@ -56,5 +58,6 @@ __all__ = [
     "score_rows",
     "simulation_calibration",
     "simulation_calibration_of",
+    "subsampled_loo",
     "to_arviz",
 ]

@@ -30,11 +30,14 @@ def draw_loo_pit(axes: Axes, found: SubsampledLoo) -> None:
         if _is_old():
             arviz.plot_loo_pit(**_places(found), ecdf=True, ax=axes, legend=False, textsize=TEXT)
         else:
-            data = _container(found)
-            on = _on(axes, data["observed_data"].to_dataset())
-            whole = (found.draws.replicated % 1 == 0).all()
-            test = "prit_c" if whole else "pot_c"  # the latter fits a smooth tail to draws, which counts do not have
-            arviz.plot_loo_pit(data, plot_collection=on, visuals=PLAIN, method=test)
+            pit = xr.Dataset({NAME: (("at",), found.pointwise["pit"].to_numpy())})
+            of_draws = (found.draws.below % 1 == 0).all()
+            options: Any = {
+                "method": "prit_c" if of_draws else "pot_c",  # the latter takes places of 0 and 1 for impossible
+                "plot_collection": _on(axes, pit),
+                "visuals": PLAIN | {"remove_axis": False},
+            }
+            arviz.plot_ecdf_pit(contain({"pit": pit}), group="pit", sample_dims=["at"], **options)
     axes.set(xlabel="place of the entry in its leave-one-out predictive distribution (PIT)", xlim=(0, 1))
     axes.set_ylabel("PIT less the share below it" if _is_old() else "share below a PIT, less the PIT")
     axes.set_title(f"Leave-one-out PITs of {len(found.pointwise):,} training entries: 0 where uniform")

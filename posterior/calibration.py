@@ -41,11 +41,12 @@ from .covariates import Covariates
 from .deciles import by_training_entries, tenths
 from .judged_entries import judged_entries
 from .noise import predictive_in_words
-from .predictive import Method, Settings, predictives
+from .predictive import Method, SampledPredictive, Settings, predictives
 from .reader import Reader, reading
 from .rows import are_latents_of_rows
 from .scores import LEVELS
 
+ON_STEPS = "a count on the end of an interval inside in part"
 BINS = 20
 STANDARD_ERRORS = 3.0  # a share is off where it is farther than this from what it should be ...
 MARGIN = {True: 0.015, False: 0.02}  # ... and farther than this: overall, in a part
@@ -65,8 +66,8 @@ class Calibration:
         pit: PIT of each entry, between 0 and 1.
         orders: Entries in ascending order of training entries of their row ("row"), of their column ("column"), and of
             their predictive mean ("predicted"): for ten equal parts each.
-        predictive: What was judged, in words: "moment-matched normal" or "sampled", and whether it was recalibrated; or
-            one half of each row's counts.
+        predictive: What was judged, in words: "moment-matched normal", "moment-matched normals mixed over the noise" or
+            "sampled", whether it was recalibrated, and of counts how they are taken; or one half of each row's counts.
         n_unknown: Entries whose row or column the fit never saw: they have the prior predictive.
         sorted_by: What each of the orders is by, in words.
         steps: F below each entry and F at it, where both are known: PITs are then places between them at random, and
@@ -169,8 +170,8 @@ def calibration(
             zeros, all cells of its rows, of some rows at random if there are more than 262,144 cells. Of a VAE, rows
             of counts, whose molecules are divided at random: one half is judged, 65,536 entries of 512 rows at most,
             by what the guide says of the row from the other (Batson, Royer and Webber 2019).
-        method: "closed-form" (a normal matched in its first two moments), "sampled", or "auto": closed where there is
-            one.
+        method: "closed-form" (a normal matched in its first two moments, or such normals mixed over an uncertain
+            noise), "sampled", or "auto": closed where there is one.
         n_samples: Draws where the predictive is sampled; of a row's latents in a VAE a fifth of them.
         covariates: Covariates of the rows of the fit, if the model takes any; of a VAE, of the rows of `test`.
         data: The training data, for a guide that reads a row's entries.
@@ -184,8 +185,8 @@ def calibration(
     settings = Settings(method, "rating", n_samples)
     request = judged_entries(fitted, test, seed)
     with reading(fitted, seed, covariates, data) as reader:
-        words = predictive_in_words(fitted, settings.is_closed(reader))
-        pit, mean = _places(reader, request, settings, np.random.default_rng(seed))
+        pit, mean, of_counts = _places(reader, request, settings, np.random.default_rng(seed))
+        words = predictive_in_words(fitted, settings.is_closed(reader)) + f", {ON_STEPS}" * of_counts
     rows, cols = request.rows, request.cols
     orders = (
         by_training_entries(rows, cols, fitted.obs[COUNT]),
@@ -215,13 +216,14 @@ def _of_halves(
 
 def _places(
     reader: Reader, request: Request, settings: Settings, rng: np.random.Generator
-) -> tuple[Float[np.ndarray, " e"], Float[np.ndarray, " e"]]:
-    """PIT and predictive mean of each entry."""
-    pit, mean = np.empty(len(request)), np.empty(len(request))
+) -> tuple[Float[np.ndarray, " e"], Float[np.ndarray, " e"], bool]:
+    """PIT and predictive mean of each entry, and whether all are of counts."""
+    pit, mean, of_counts = np.empty(len(request)), np.empty(len(request)), True
     for block, predictive in predictives(reader, request, settings):
         pit[block.at] = predictive.pit(request.value[block.at], rng.random(len(block.at)))
         mean[block.at] = predictive.mean
-    return pit, mean
+        of_counts = of_counts and isinstance(predictive, SampledPredictive) and predictive.is_of_counts
+    return pit, mean, of_counts
 
 
 def _line(by: str, part: int, level: float, inside: np.ndarray) -> tuple[str, int, float, float, float, int, bool]:

@@ -16,24 +16,34 @@ COLOURS = {"row": BLUE, "column": ORANGE, "functional": GREEN, "global": GREY}
 SHOWN = -0.5, 2.0  # k-hats outside are drawn at the edge
 
 
+def frame_tenths(axes: Axes, of: str) -> None:
+    """The 90 % that intervals should hold in every tenth, behind what they do hold, and the axes of both.
+
+    Args:
+        axes: Where the shares are drawn already.
+        of: What is inside, in the plural.
+    """
+    axes.axhline(100 * LEVEL, color=GREY, linestyle="--", linewidth=1, label="nominal: 90 %", zorder=1.9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 87.0), max(high, 93.0))
+    axes.set_xticks(range(1, 11))
+    axes.set_ylabel(f"{of} inside the 90 % interval (%)")
+    axes.grid(axis="y", alpha=0.25)
+
+
 def draw_tenths(axes: Axes, found: Calibration) -> None:
     """Coverage of the 90 % interval by tenth, with bars of 2 binomial standard errors."""
     table = found.table().query("level == @LEVEL and n > 0")
-    axes.axhline(100 * LEVEL, color=GREY, linestyle="--", linewidth=1, label="nominal: 90 %")
     for by, color, marker, shift in SERIES:
         part = table[table["by"] == by]
         axes.errorbar(
             part["part"] + shift, 100 * part["coverage"], 200 * part["se"], color=color, marker=marker,
             markersize=4.5, linestyle="none", capsize=2.5, label=f"by {found.sorted_by[by]}",
         )  # fmt: skip
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 87.0), max(high, 93.0))
-    axes.set_xticks(range(1, 11))
+    frame_tenths(axes, "entries")
     axes.set(xlabel="tenth of the held-out entries (1: lowest, 10: highest)")
-    axes.set_ylabel("entries inside the 90 % interval (%)")
     overall = 100 * table[table["by"] == "all"]["coverage"].iloc[0]
     axes.set_title(f"{overall:.1f} % of {len(found.pit):,} held-out entries are inside")
-    axes.grid(axis="y", alpha=0.25)
     axes.legend(loc="best", frameon=False, fontsize=8, title="bars: 2 binomial standard errors", title_fontsize=8)
 
 

@@ -24,6 +24,7 @@ from .references import references
 from .restarts import compare_restarts
 from .rows import are_latents_of_rows
 from .simulated_fits import simulation_calibration_of
+from .thinned import NoCounts
 from .training import is_training_data
 from .verdict import verdict
 
@@ -31,6 +32,7 @@ logger = logging.getLogger("platewise")
 
 TABLES = ("references", "checks", "k_hats", "restarts", "simulation")
 OF_TRAINING = "k-hats, posterior predictive checks, leave-one-out, references and restarts"
+NO_HALVES = "only rows of counts can be divided into a half to read and a half to judge, and these are none"
 ENTRIES_OVER = 0.01  # share of left-out entries whose k-hat may be over the threshold
 
 
@@ -40,7 +42,8 @@ class Diagnosis:
 
     Attributes:
         verdict: What the posterior may be used for and what not, one judgement per use.
-        calibration: How held-out entries lie in their predictive distributions; None without any, and of whole rows.
+        calibration: How held-out entries lie in their predictive distributions; None without any, and of whole rows of
+            values that are no counts.
         references: The fit beside simple references, on held-out entries or rows; None without training data.
         checks: Posterior predictive checks; None without training data.
         k_hats: Pareto k-hats by row, column, global and expected value; None without training data.
@@ -112,6 +115,8 @@ def diagnose(
         PlatewiseError: If `test` or `data` do not fit the fit, `test` are the training data, or a number is out of
             range.
     """
+    if loo:
+        require_enough(loo, draws)
     held_out, given = _read(test), _read(fitted.data if data is None else data)
     _require_held_out(fitted, held_out)
     of_whole_rows = fitted.meaning["unstored"] == "zero" and are_latents_of_rows(fitted)
@@ -162,7 +167,6 @@ def _left_one_out(
     """Leave-one-out where it is asked for, or why there is none."""
     if n == 0:
         return None, []
-    require_enough(n, draws)
     logger.info("diagnose: leave-one-out of at most %d entries", n)
     try:
         return subsampled_loo(fitted, data, n=n, draws=draws, **about), []
@@ -195,10 +199,9 @@ def _of_held_out(
     left_out = []
     try:
         found["calibration"] = calibration(fitted, test, n_samples=n_samples, **about)
-    except PlatewiseError as error:
-        if not (fitted.meaning["unstored"] == "zero" and are_latents_of_rows(fitted)):
-            raise
-        left_out.append(f"calibration: {error}")  # of rows of values that are no counts
+    except NoCounts as error:
+        found["unjudged"] = NO_HALVES
+        left_out.append(f"calibration: {error}")
     if about["data"] is not None:
         found["references"] = references(fitted, test, n_samples=n_samples, draws=max(draws // 5, 1), **about)
     return found, left_out

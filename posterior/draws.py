@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyro.distributions as dist
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 
@@ -20,6 +21,7 @@ from .blocks import Block
 from .entries_of_rows import EntriesOfRows
 from .guide_draws import guide_draws
 from .reader import Reader
+from .some_entries import of_some
 
 
 def draws(reader: Reader, block: Block, n: int) -> Iterator[Trace]:
@@ -49,13 +51,25 @@ def entry_site(trace: Trace, block: Block) -> dict[str, Any]:
     of_rows = [site for site in observed.values() if isinstance(site["fn"], RowLikelihood)]
     if len(observed) == len(of_rows) == 1:
         return of_rows[0] | {"fn": EntriesOfRows(of_rows[0]["fn"], block)}
-    names = [name for name, site in observed.items() if plate_of(site, trace, block.batch) == "entries"]
+    plates = {name: plate_of(site, trace, block.batch) for name, site in observed.items()}
+    if list(plates.values()) == ["rows"]:
+        (site,) = observed.values()
+        if _can_be_taken_apart(site["fn"], block):
+            return site | {"fn": of_some(site["fn"].base_dist, block.batch.row * block.batch.n_cols + block.batch.col)}
+    names = [name for name, plate in plates.items() if plate == "entries"]
     if len(names) != 1:
         raise PlatewiseError(
             f"Expected a model with one observed site in the plate of entries, got {names}. Read it out with to_arviz."
         )
-    site: dict[str, Any] = observed[names[0]]
-    return site
+    return observed[names[0]]
+
+
+def _can_be_taken_apart(rows: Any, block: Block) -> bool:
+    """Whether rows are independent entries, of which the block has all; or some, where no total tells: of normals."""
+    if not isinstance(rows, dist.Independent) or rows.event_shape != (block.batch.n_cols,):
+        return False
+    whole = len(block.batch.col) == len(block.batch.rows) * block.batch.n_cols
+    return whole or isinstance(rows.base_dist, dist.Normal)
 
 
 def _replayed(reader: Reader, block: Block, q: Trace) -> Trace:

@@ -13,7 +13,6 @@ from .row_references import FIT
 ERRORS_OF_PARTS = 4.0  # standard errors that a share of a part may be off
 P_VALUES = 0.005, 0.995  # of posterior predictive checks
 FEW = 1000  # held-out entries below which there are not ten in a tail
-WITHOUT_TEST = "no held-out entries were given: give a test part"
 WITHOUT_DATA = "the training data are not at hand: give data"
 
 
@@ -30,14 +29,14 @@ def point_predictions(evidence: Evidence) -> Judgement:
         return Judgement(use, yes_if(bool(density[FIT] > density[best])), figures)
     best = str(scores["rmse"].drop(FIT).idxmin())
     own, other = float(scores["rmse"][FIT]), float(scores["rmse"][best])
-    return Judgement(use, yes_if(own < other), f"RMSE {own:.4g} against {other:.4g} of {best}{_new(evidence)}")
+    return Judgement(use, yes_if(own < other), f"RMSE {own:,.4f} against {other:,.4f} of {best}{_new(evidence)}")
 
 
-def intervals_together(evidence: Evidence) -> Judgement | None:
+def intervals_together(evidence: Evidence) -> Judgement:
     """Whether central intervals hold as many held-out entries as they say, over all of them."""
     use = "50-95 % intervals, all together"
     if evidence.calibration is None:
-        return None if evidence.of_whole_rows else Judgement(use, "unknown", WITHOUT_TEST)
+        return Judgement(use, "unknown", evidence.unjudged)
     table = evidence.calibration.table().query("by == 'all'")
     shares = ", ".join(f"{100 * x:.1f}" for x in table["coverage"])
     levels = ", ".join(f"{100 * x:.0f}" for x in table["level"])
@@ -46,11 +45,11 @@ def intervals_together(evidence: Evidence) -> Judgement | None:
     return Judgement(use, yes_if(not table["off"].any()), figures)
 
 
-def intervals_in_parts(evidence: Evidence) -> Judgement | None:
+def intervals_in_parts(evidence: Evidence) -> Judgement:
     """Whether they do so in each tenth by what is known of the row, of the column, and by predicted value."""
     use = "50-95 % intervals, in every part"
     if evidence.calibration is None:
-        return None if evidence.of_whole_rows else Judgement(use, "unknown", WITHOUT_TEST)
+        return Judgement(use, "unknown", evidence.unjudged)
     table = evidence.calibration.table().query("by != 'all' and n > 0")
     off = table[table["off"] & ((table["coverage"] - table["level"]).abs() > ERRORS_OF_PARTS * table["se"])]
     n_off, n = (len(x[["by", "part"]].drop_duplicates()) for x in (off, table))
@@ -67,7 +66,7 @@ def tail_probabilities(evidence: Evidence) -> Judgement:
     """Whether the outermost 1 % of held-out entries, and 0.1 % of many, are as many as they should be."""
     use, found = "tail probabilities below 1 %", evidence.calibration
     if found is None:
-        return Judgement(use, "unknown", "no held-out entries were judged")
+        return Judgement(use, "unknown", evidence.unjudged)
     if (n := len(found.pit)) < FEW:
         return Judgement(use, "unknown", f"{n} held-out entries are too few to tell")
     tails = found.tails()

@@ -24,7 +24,9 @@ from .draws import draws, entry_site
 from .held_out import held_out
 from .joint import Joint, Variable, joint_draws
 from .names import as_asked, require_known
+from .noise import recalibrated
 from .reader import Reader, reading
+from .reshaped_draws import reshaped_draws
 
 MAX_PREDICTED = 1 << 27  # draws times held-out entries: a gigabyte
 
@@ -53,6 +55,9 @@ def to_arviz(
       `log_p`, that of the row's latents and entries given everything else; for Pareto k-hat by row.
     - `posterior_predictive` and `observed_data`, with `heldout`: draws of those entries, and what they are. They come
       from draws of the latents of their own: draw i here does not belong to draw i of `posterior`.
+
+    A recalibrated fit's `posterior_predictive` has the noise and the shape that the calibration split asked for, the
+    shape by the ranks of its draws; `log_p` is of the model as it was fitted. The attribute `recalibration` says so.
 
     Args:
         fitted: The fit.
@@ -172,7 +177,8 @@ def _predicted(reader: Reader, request: Request, n: int) -> dict[str, xr.Dataset
         for i, trace in enumerate(draws(reader, block, n)):
             site = entry_site(trace, block)
             name = site["name"]
-            drawn[0, i, block.at] = site["fn"].sample().cpu().numpy()
+            drawn[0, i, block.at] = recalibrated(site, reader.fitted, block)["fn"].sample().cpu().numpy()
+    drawn[0] = reshaped_draws(drawn[0], reader.fitted)
     ids = _entry_ids(reader.fitted, request)
     return {
         "posterior_predictive": xr.Dataset({name: (("chain", "draw", "entry"), drawn)}, _draw_coords(n) | ids),
@@ -218,4 +224,13 @@ def _attributes(fitted: Fitted, seed: int, framed: bool) -> dict[str, Any]:
         "converged": {True: "yes", False: "no", None: "not tested"}[fitted.converged],
         "training_data": fitted.fingerprint,
         "frame": "canonical" if framed else "as fitted",
+        "recalibration": _recalibration(fitted),
     }
+
+
+def _recalibration(fitted: Fitted) -> str:
+    """What was recalibrated, and which draws have it."""
+    if fitted.recalibration is None:
+        return "none"
+    by_rank = " (the shape by the ranks of its draws)" if fitted.recalibration.shape else ""
+    return f"{fitted.recalibration.in_words()}: in posterior_predictive{by_rank}, not in log_p"

@@ -14,6 +14,7 @@ from .blocks import Request
 from .columns import on_columns_of
 from .held_out import held_out
 from .names import Aligned, align_seen
+from .row_references import some_rows
 from .rows import are_latents_of_rows
 
 MAX_CELLS = 1 << 18  # where all cells of rows are judged: of more, those of some rows at random
@@ -39,7 +40,6 @@ def judged_entries(fitted: Fitted, test: ad.AnnData | Path | str, seed: int = 0)
             "score_rows and posterior_predictive_checks."
         )
     rows = on_columns_of(fitted, test if isinstance(test, ad.AnnData) else read_h5ad(test))
-    n = min(max(MAX_CELLS // rows.n_vars, 1), rows.n_obs)
-    some = np.sort(np.random.default_rng(seed).choice(rows.n_obs, n, replace=False))
+    some = some_rows(rows, None, max(MAX_CELLS // rows.n_vars, 1), seed)
     cols = Aligned(np.arange(rows.n_vars), rows.n_vars, [])
-    return Request.of_cells(align_seen(rows.obs_names[some], fitted, "obs"), cols, rows.X[some].toarray())
+    return Request.of_cells(align_seen(some.obs_names, fitted, "obs"), cols, some.X.toarray())

@@ -33,6 +33,7 @@ class Evidence:
 
     Attributes:
         calibration: Of held-out entries.
+        unjudged: Why there is no calibration, if there is none.
         references: Of the same entries, or rows; the fit's own scores come first.
         checks: Posterior predictive checks.
         k_hats: Pareto k-hat by row, column, global, and expected value.
@@ -42,6 +43,7 @@ class Evidence:
     """
 
     calibration: Calibration | None = None
+    unjudged: str = "no held-out entries were given: give a test part"
     references: pd.DataFrame | None = None
     checks: pd.DataFrame | None = None
     k_hats: pd.DataFrame | None = None

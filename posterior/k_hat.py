@@ -137,7 +137,7 @@ class _Sampler:
         counts, names = self.fitted.var[COUNT].to_numpy(), self.fitted.var.index.to_numpy()
         few = np.flatnonzero(counts <= MAX_OF_COLUMN)
         if len(few) < len(counts):
-            self.left_out.append(f"{len(counts) - len(few)} columns with more than {MAX_OF_COLUMN} entries")
+            self.left_out.append(f"k-hats of {len(counts) - len(few)} columns with more than {MAX_OF_COLUMN} entries")
         for some in _parts(_stratified(counts, few, self.n, self.rng)):
             found = pareto_k(weights_of_columns(self.conditionals, some["at"].to_numpy()))
             yield from self._lines("column", names[some["at"]], some["decile"], found)
@@ -150,7 +150,7 @@ class _Sampler:
         entries = len(rows) * self.fitted.n_cols if whole else int(self.fitted.obs[COUNT].iloc[rows].sum())
         draws = min(self.draws, MAX_OF_GLOBALS // max(entries, 1))
         if draws < MIN_DRAWS:
-            self.left_out.append(f"globals: {MIN_DRAWS} draws of {entries} entries are too many")
+            self.left_out.append(f"k-hats of globals: {MIN_DRAWS} draws of {entries} entries are too many")
             return
         found = pareto_k(weights_of_globals(self.conditionals, rows, draws))
         names = [name for name, plate in self.conditionals.places.items() if plate == "global"]
@@ -159,7 +159,7 @@ class _Sampler:
     def functionals(self) -> Iterator[Line]:
         """Lines of entries, one for each of some sampled rows."""
         training = self.conditionals.reader.training
-        if not (training is not None and self.conditionals.has("rows") and self._has_columns("entries")):
+        if not (training is not None and self.conditionals.has("rows") and self._has_columns("expected values")):
             return
         rows, cols = (side.index.to_numpy() for side in (self.fitted.obs, self.fitted.var))
         counts, pairs = self.fitted.var[COUNT].to_numpy(), []
@@ -178,7 +178,7 @@ class _Sampler:
         if not self._has("cols", what):
             return False
         if "rows" in self.conditionals.observed_in:
-            self.left_out.append(f"{what}: the model observes whole rows")
+            self.left_out.append(f"k-hats of {what}: the model observes whole rows")
             return False
         return True
 
@@ -187,7 +187,7 @@ class _Sampler:
         if plate not in self.conditionals.places.values():
             return False
         if not self.conditionals.has(plate):
-            self.left_out.append(f"{what}: the guide has no density of them by themselves")
+            self.left_out.append(f"k-hats of {what}: the guide has no density of them by themselves")
             return False
         return True
 

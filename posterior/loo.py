@@ -17,6 +17,10 @@ gene in a cell, and what r_s is depends on the fit:
 |                                      | of the row       | given decoder, dispersions and the row's total, which did  |
 |                                      |                  | see the entry                                              |
 
+Of a recalibrated fit, p(y_i | z) has the noise as a calibration split would have it, and the density without the entry
+is that of the shape which the split asked for: R'(F(y_i)) sum_s w_is p(y_i | z_s) / sum_s w_is, F being the weighted
+mean of distribution functions. Weights are of the noise that the fit was made with.
+
 k-hat of an entry says whether its weights can do. It is over the threshold where one entry tells much about its row or
 column: few entries, and little noise beside what is uncertain. Its density is then a guess: look at held-out entries.
 
@@ -37,8 +41,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy.special import logsumexp
 
 from ..data.errors import PlatewiseError
 from ..data.source import COUNT
@@ -50,7 +52,9 @@ from .loo_sample import LooSample, sampled
 from .pareto import MIN_DRAWS, k_threshold
 from .psis import smoothed
 from .reader import reading
+from .reshaped_predictive import reshaped
 from .training import given_or_remembered
+from .weighed_predictive import WeighedPredictive
 
 PARTS = 10
 
@@ -70,6 +74,7 @@ class SubsampledLoo:
             the entry in its leave-one-out predictive distribution, between 0 and 1.
         corrected: Whether draws were weighed from the guide to the posterior; if not, the guide is taken for it.
         draws: The draws behind it, in the order of `pointwise`: for ArviZ's pictures.
+        recalibrated: What was recalibrated of the predictives that are judged, in words; None if nothing was.
     """
 
     elpd: Total
@@ -78,6 +83,7 @@ class SubsampledLoo:
     pointwise: pd.DataFrame
     corrected: bool
     draws: LooDraws
+    recalibrated: str | None
 
     @property
     def threshold(self) -> float:
@@ -96,6 +102,18 @@ class SubsampledLoo:
         if self.corrected:
             return "draws are weighed to the posterior of the row's latents, given parameters trained on the entry, too"
         return "the guide is taken for the posterior: where it is too narrow, so are these predictions"
+
+    def table(self) -> pd.DataFrame:
+        """The sums: `what`, `estimate`, `standard_error`, and `sampling_error`, of looking at some entries only."""
+        found = [
+            (what, *(x / scale for x in (total.value, total.se, total.subsampling_se)))
+            for what, total, scale in (
+                ("log density, nats", self.elpd, 1),
+                ("log density of an entry", self.elpd, self.n_all),
+                ("effective parameters", self.p_loo, 1),
+            )
+        ]
+        return pd.DataFrame(found, columns=["what", "estimate", "standard_error", "sampling_error"])
 
     def by_activity(self) -> pd.DataFrame:
         """The sampled entries in ten parts by the training entries of their row, fewest first.
@@ -126,6 +144,7 @@ class SubsampledLoo:
             "over": int(self.over.sum()),
             "corrected": self.corrected,
             "meaning": self.meaning,
+            "recalibrated": self.recalibrated,
             "by_activity": self.by_activity().to_dict("records"),
         }
 
@@ -175,7 +194,8 @@ def _found(fitted: Fitted, sample: LooSample, rng: np.random.Generator) -> Subsa
     drawn = sample.draws
     weights, k_hat = smoothed(drawn.log_ratios)
     with_entry = smoothed(drawn.log_row)[0] if sample.corrected else np.full_like(weights, -math.log(len(weights)))
-    elpd, lpd = (logsumexp(w + drawn.log_density, axis=0) for w in (weights, with_entry))
+    without, with_it = (reshaped(WeighedPredictive(drawn, w), fitted) for w in (weights, with_entry))
+    elpd, lpd = (x.log_density(sample.value) for x in (without, with_it))
     rows, cols = (table.index.to_numpy() for table in (fitted.obs, fitted.var))
     pointwise = pd.DataFrame(
         {
@@ -187,22 +207,10 @@ def _found(fitted: Fitted, sample: LooSample, rng: np.random.Generator) -> Subsa
             "lpd": lpd,
             "surrogate": sample.surrogate.without[sample.at],
             "k_hat": k_hat,
-            "pit": _pit(sample.value, drawn.replicated, weights, rng),
+            "pit": without.pit(sample.value, rng.random(len(elpd))),
         }
     )
     total = difference_estimate(sample.surrogate.without, sample.at, elpd, sample.group)
     p_loo = difference_estimate(sample.surrogate.gain, sample.at, lpd - elpd, sample.group)
-    return SubsampledLoo(total, p_loo, len(sample.surrogate.gain), pointwise, sample.corrected, drawn)
-
-
-def _pit(
-    value: Float[np.ndarray, " e"],
-    replicated: Float[np.ndarray, "n e"],
-    log_weights: Float[np.ndarray, "n e"],
-    rng: np.random.Generator,
-) -> Float[np.ndarray, " e"]:
-    """Weight of the draws below an entry, and a random share of that of the draws equal to it."""
-    weight = np.exp(log_weights)
-    below, equal = (weight * (replicated < value)).sum(0), (weight * (replicated == value)).sum(0)
-    pit: np.ndarray = np.minimum(below + rng.random(len(value)) * equal, 1.0)
-    return pit
+    words = None if fitted.recalibration is None else fitted.recalibration.in_words()
+    return SubsampledLoo(total, p_loo, len(sample.surrogate.gain), pointwise, sample.corrected, drawn, words)

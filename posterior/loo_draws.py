@@ -7,7 +7,7 @@ rows, some rows are run with all their entries, and some columns of each are loo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
+from torch.distributions import Normal
 
 from ..data.errors import PlatewiseError
 from ..data.sites import latent_sites, observed_sites
@@ -28,6 +29,7 @@ from .guide_draws import guide_draws
 from .noise import recalibrated
 from .predictive import MAX_DRAWN
 from .reader import Reader
+from .reshaped_draws import reshaped_draws
 from .some_entries import of_some
 
 Drawn = Float[np.ndarray, "n e"]
@@ -40,19 +42,21 @@ class LooDraws:
     Attributes:
         log_row: Log of p(z, x) / q(z) of an entry's row; 0 where the guide is taken for the posterior.
         log_likelihood: Log density of the entry, by which it is left out.
-        log_density: The same, with recalibrated noise if the fit was recalibrated: what is judged.
-        replicated: The entry drawn anew.
+        log_density: The same, with the noise that the fit was recalibrated to, if it was, and not yet the shape.
+        below: Probability that the entry drawn anew is below it; of other likelihoods than normals, whether it was.
+        replicated: The entry drawn anew, of the shape that the fit was recalibrated to.
     """
 
     log_row: Drawn
     log_likelihood: Drawn
     log_density: Drawn
+    below: Drawn
     replicated: Drawn
 
     @classmethod
     def empty(cls, n: int, n_entries: int) -> LooDraws:
         """Room for draws."""
-        return cls(*(np.zeros((n, n_entries)) for _ in range(4)))
+        return cls(*(np.zeros((n, n_entries)) for _ in range(5)))
 
     @property
     def log_ratios(self) -> Drawn:
@@ -63,7 +67,8 @@ class LooDraws:
         """Set one draw at some entries, from their distribution in the model and the one that is judged."""
         self.log_likelihood[draw, at] = _host(site.log_prob(value))
         self.log_density[draw, at] = _host(judged.log_prob(value))
-        self.replicated[draw, at] = _host(judged.sample())
+        self.replicated[draw, at] = again = _host(judged.sample())
+        self.below[draw, at] = _host(judged.cdf(value)) if isinstance(judged, Normal) else again < _host(value)
 
 
 def observes_rows(reader: Reader) -> bool:
@@ -81,7 +86,7 @@ def draws_of_entries(reader: Reader, request: Request, n: int) -> LooDraws:
             site = entry_site(trace, block)
             judged = recalibrated(site, reader.fitted, block)
             found.put(i, block.at, site["fn"], judged["fn"], block.batch.value)
-    return found
+    return replace(found, replicated=reshaped_draws(found.replicated, reader.fitted))
 
 
 def draws_of_rows(

@@ -13,8 +13,7 @@ from .blocks import Request
 from .loo_draws import LooDraws, draws_of_entries, draws_of_rows, observes_rows, surrogate_of_rows
 from .loo_surrogate import DRAWS, Surrogate, surrogate_of_entries
 from .reader import Reader
-from .training import trained_on
-from .training_entries import training_request
+from .training_entries import some_trained_rows, training_request
 
 MAX_CELLS = 1 << 20  # of rows, where entries not stored are zeros
 OF_ROW = 20  # entries of a row that is run whole
@@ -54,7 +53,7 @@ def sampled(reader: Reader, n: int, draws: int, seed: int) -> LooSample:
 def _of_entries(reader: Reader, n: int, draws: int, rng: np.random.Generator) -> LooSample:
     """A simple random sample of what the model observes entry by entry."""
     every = reader.fitted.meaning["unstored"] == "zero"
-    rows = _trained_rows(reader, rng) if every else _trained_rows(reader)
+    rows = some_trained_rows(reader.fitted, _most(reader) if every else reader.fitted.n_rows, rng)
     request = training_request(reader.fitted, _training(reader), rows, every)
     surrogate = surrogate_of_entries(reader, request)
     at = _by_activity(reader, rng.choice(len(request), min(n, len(request)), replace=False), request.rows.code)
@@ -65,7 +64,7 @@ def _of_entries(reader: Reader, n: int, draws: int, rng: np.random.Generator) ->
 
 def _of_rows(reader: Reader, n: int, draws: int, rng: np.random.Generator) -> LooSample:
     """Some cells of each of some rows, at random."""
-    rows, n_cols = _trained_rows(reader, rng), reader.fitted.n_cols
+    rows, n_cols = some_trained_rows(reader.fitted, _most(reader), rng), reader.fitted.n_cols
     density = surrogate_of_rows(reader, rows, DRAWS)
     surrogate = Surrogate(density, np.zeros_like(density))
     of_row = min(OF_ROW, n_cols)
@@ -86,13 +85,9 @@ def _training(reader: Reader) -> sp.csr_matrix:
     return reader.training
 
 
-def _trained_rows(reader: Reader, rng: np.random.Generator | None = None) -> Int[np.ndarray, " k"]:
-    """Rows that the fit was made on, ascending; with a generator some at random, as many as their cells allow."""
-    fitted = reader.fitted
-    rows = fitted.obs.index.get_indexer(trained_on(fitted))
-    if rng is not None and len(rows) > (most := max(MAX_CELLS // fitted.n_cols, 1)):
-        rows = rng.choice(rows, most, replace=False)
-    return np.sort(rows)
+def _most(reader: Reader) -> int:
+    """Rows, at most, whose cells all count."""
+    return MAX_CELLS // reader.fitted.n_cols
 
 
 def _by_activity(reader: Reader, chosen: Int[np.ndarray, " e"], row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " e"]:

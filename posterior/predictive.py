@@ -99,6 +99,11 @@ class SampledPredictive:
         """Standard deviations."""
         return self.sorted.std(axis=0, ddof=1, dtype=np.float64)
 
+    @property
+    def is_of_counts(self) -> bool:
+        """Whether all draws are whole numbers, so that an entry can lie on the end of an interval."""
+        return bool((self.sorted == np.round(self.sorted)).all())
+
     def quantile(self, p: float) -> Entries:
         """Quantiles at probability p, interpolated between draws so that the next draw is below with probability p."""
         place = min(max(p * (len(self.sorted) + 1) - 1, 0), len(self.sorted) - 1)

@@ -1,4 +1,4 @@
-"""Pareto smoothed importance sampling by ArviZ, of either major version.
+"""Pareto smoothed importance sampling: weights by ArviZ, of either major version, and k-hat by `pareto_k`.
 
 References:
     Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling.
@@ -11,8 +11,9 @@ from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import log_softmax
 
-SAME = 1e-10  # log ratios that differ by no more are of draws that weigh the same
+from .pareto import pareto_k
 
 
 def smoothed(log_ratios: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " k"]]:
@@ -22,24 +23,23 @@ def smoothed(log_ratios: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, "n
         log_ratios: Log importance ratios of n draws, which need not be normalised.
 
     Returns:
-        Log weights, those of each column normalised, and Pareto k-hat of each column: NaN where a ratio is infinite or
-        not a number, and -inf where all are the same, which needs no smoothing.
+        Log weights, those of each column normalised, and Pareto k-hat of each column. Both are NaN where a ratio is
+        infinite or not a number. Where k-hat is infinite, because all ratios are the same (-inf) or almost all of their
+        sum is of fewer than five (inf), no tail can be fitted, and ratios are normalised as they are.
     """
     finite = np.isfinite(log_ratios).all(0)
-    weights, k_hat = np.full(log_ratios.shape, np.nan), np.full(log_ratios.shape[1], np.nan)
-    same = finite & (np.ptp(np.where(finite, log_ratios, 0), axis=0) < SAME)
-    weights[:, same], k_hat[same] = -np.log(len(log_ratios)), -np.inf
-    rest = finite & ~same
-    if rest.any():
-        found, k_hat[rest] = _by_arviz(np.ascontiguousarray(log_ratios[:, rest].T, dtype=np.float64))
-        weights[:, rest] = found.T
+    weights, k_hat = np.full(log_ratios.shape, np.nan), np.where(finite, pareto_k(log_ratios), np.nan)
+    plain, tailed = np.isinf(k_hat), np.isfinite(k_hat)
+    weights[:, plain] = log_softmax(log_ratios[:, plain].astype(np.float64), axis=0)
+    if tailed.any():
+        weights[:, tailed] = _by_arviz(np.ascontiguousarray(log_ratios[:, tailed].T, dtype=np.float64)).T
     return weights, k_hat
 
 
-def _by_arviz(log_ratios: Float[np.ndarray, "k n"]) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " k"]]:
+def _by_arviz(log_ratios: Float[np.ndarray, "k n"]) -> Float[np.ndarray, "k n"]:
     """ArviZ 0.x takes log ratios, ArviZ 1.x the log likelihoods that they are the negatives of."""
     if version("arviz").startswith("0."):
-        weights, k_hat = import_module("arviz").psislw(log_ratios)
+        weights, _ = import_module("arviz").psislw(log_ratios)
     else:
-        weights, k_hat = import_module("arviz_stats.base").array_stats.psislw(-log_ratios)
-    return weights, k_hat
+        weights, _ = import_module("arviz_stats.base").array_stats.psislw(-log_ratios)
+    return np.asarray(weights)

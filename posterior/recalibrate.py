@@ -52,8 +52,8 @@ def recalibrate(
     """The same fit with its noise as wide, and its predictive of the shape, that a calibration split says they are.
 
     The fit's model and guide are shared with the new one, and unchanged. What reads the noise of an entry (`evaluate`,
-    `predict`, `recommend`, `anomalies`, `diagnose`) takes the new one, and says so; `generate` draws from the program.
-    Means of predictions stay the model's. Leave-one-out and posterior predictive checks take the noise, not the shape.
+    `predict`, `recommend`, `anomalies`, `diagnose`) takes the new one; `generate` draws from the program.
+    Means of predictions stay the model's. Posterior predictive checks take the noise, not the shape.
 
     Args:
         fitted: The fit; an earlier recalibration of it is replaced.

@@ -10,6 +10,7 @@ from ..data.errors import PlatewiseError
 from ..data.writing import whole_file
 from ..inference.fitted import Fitted
 from .anomalies import anomalies
+from .calibration import ON_STEPS
 from .diagnosis_figures import draw_k_hats, draw_pit, draw_tenths
 from .diagnostics import Diagnosis
 from .k_hat import by_kind
@@ -57,6 +58,7 @@ def report(
         _references(found),
         _k_hats(found),
         _checks(found),
+        _left_out(found),
         factor_section(fitted),
         None if data is None else _surprises(fitted, data, seed),
     ]
@@ -90,6 +92,8 @@ def _references(found: Diagnosis) -> Section | None:
     if found.references is None:
         return None
     texts = ["On the same held-out data. Log predictive density in nats, higher is better; CRPS, lower is better."]
+    if found.calibration is not None and ON_STEPS in found.calibration.predictive:
+        texts.append("Here a count on the end of an interval is inside: shares are higher than above.")
     return Section("Beside simple predictors", texts, tables=[tabled(found.references.dropna(axis=1, how="all"))])
 
 
@@ -112,6 +116,20 @@ def _checks(found: Diagnosis) -> Section | None:
         "data were used twice, to fit and to check: only a p near 0 or 1 says something."
     ]
     return Section("Do data drawn from the fit look like the data?", texts, tables=[tabled(found.checks)])
+
+
+def _left_out(found: Diagnosis) -> Section | None:
+    if (loo := found.loo) is None:
+        return None
+    n, over = len(loo.pointwise), int(loo.over.sum())
+    texts = [
+        f"Leave-one-out of {n:,} training entries, scaled to {loo.n_all:,}; no fit is repeated, and {loo.meaning}.",
+        f"{over:,} of {n:,} k-hats ({over / n:.1%}) are over {loo.threshold:.2f}: densities of those are guesses.",
+    ]
+    if loo.recalibrated is not None:
+        texts.append(f"Judged with {loo.recalibrated}.")
+    shown = loo.table().rename(columns=lambda name: name.replace("_", " "))
+    return Section("How well are entries predicted without themselves?", texts, tables=[tabled(shown)])
 
 
 def _surprises(fitted: Fitted, data: ad.AnnData, seed: int) -> Section:

@@ -16,7 +16,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
@@ -28,7 +28,8 @@ from .covariates import Covariates
 from .guide_draws import guide_draws
 from .reader import Reader, reading
 from .refit import made_anew, refit
-from .training import given_or_remembered, trained_on, training_data
+from .training import given_or_remembered, training_data
+from .training_entries import some_trained_rows
 
 COLUMNS = [
     "seed",
@@ -117,16 +118,11 @@ def _line(fitted: Fitted, other: Fitted, first: _Expectations, second: _Expectat
 def _expectations(fitted: Fitted, data: ad.AnnData, draws: int, covariates: Covariates | None) -> _Expectations:
     """Expectations of the entries of some rows, the same whatever the fit."""
     with reading(fitted, 0, covariates, data) as reader:
-        batch = reader.batch(_some_rows(fitted))
+        most = min(MAX_ROWS, MAX_CELLS // fitted.n_cols)
+        batch = reader.batch(some_trained_rows(fitted, most, np.random.default_rng(0)))
         means, noise = zip(*_moments(reader, batch, draws), strict=True)
     drawn, spread = np.stack(means), np.stack(means).var(0, ddof=1)
     return _Expectations(drawn.mean(0), np.sqrt(spread), np.sqrt(spread + np.mean(noise, axis=0)))
-
-
-def _some_rows(fitted: Fitted) -> Int[np.ndarray, " k"]:
-    rows = np.sort(fitted.obs.index.get_indexer(trained_on(fitted)))
-    n = max(min(MAX_ROWS, len(rows), MAX_CELLS // fitted.n_cols), 1)
-    return np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
 
 
 def _moments(reader: Reader, batch: RowBatch, draws: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -42,6 +42,10 @@ from .tails import as_array, log_tails
 Some = Float[np.ndarray, "b k"]
 
 
+class NoCounts(PlatewiseError):
+    """Rows that cannot be divided in two, because their values are no counts."""
+
+
 def halves(counts: sp.csr_matrix, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Each molecule in one of two matrices at random.
 
@@ -102,9 +106,9 @@ def rest_given_seen(likelihood: object, rest: Rest) -> tuple[Tails, Some]:
     raise refuse_what_is_no_count(likelihood)
 
 
-def refuse_what_is_no_count(likelihood: object) -> PlatewiseError:
+def refuse_what_is_no_count(likelihood: object) -> NoCounts:
     """The error for rows that cannot be divided in two."""
-    return PlatewiseError(
+    return NoCounts(
         f"Expected a likelihood of counts, whose molecules can be divided in two, got {type(likelihood).__name__}. "
         "Judge it by score_rows and posterior_predictive_checks."
     )

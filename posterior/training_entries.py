@@ -9,8 +9,15 @@ from jaxtyping import Int
 from ..inference.fitted import Fitted
 from .blocks import Request
 from .names import Aligned, align
+from .training import trained_on
 
 MAX_ENTRIES = 1 << 18  # of some rows
+
+
+def some_trained_rows(fitted: Fitted, most: int, rng: np.random.Generator) -> Int[np.ndarray, " k"]:
+    """Rows that the fit was made on, ascending; of more than `most`, so many of them at random, and one at least."""
+    rows, most = np.sort(fitted.obs.index.get_indexer(trained_on(fitted))), max(most, 1)
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
 def some_training_rows(x: sp.csr_matrix, rows: int, every: bool, seed: int) -> Int[np.ndarray, " k"]:

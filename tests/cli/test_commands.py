@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from platewise.cli.algorithms import OF_WHOLE_ROWS
 from platewise.cli.program import __file__ as program_file
 from platewise.cli.program import command as command_line
 from platewise.cli.wording import at_the_command_line
@@ -132,10 +133,18 @@ def test_fit_says_how_it_ended_and_what_is_next(folder, platewise):
     assert printed["converged"] is None
 
 
+def test_help_of_fit_tells_when_coordinate_ascent_ends(platewise):
+    told = " ".join(platewise("fit", "--help").out.replace("│", " ").split())
+    tolerance = OF_WHOLE_ROWS["coordinate-ascent"]["tolerance"]
+    assert f"{coordinate_ascent.Options().tolerance} if not given" in told
+    assert f"{tolerance:.7f} with zeros that are not stored" in told
+
+
 def test_help_of_fit_tells_the_defaults_of_svi(platewise):
     told = " ".join(platewise("fit", "--help").out.replace("│", " ").split())
     options = svi.Options()
-    assert f"svi: passes over the users; {options.epochs} if not given." in told
+    assert f"svi --until epochs: passes over the users; {options.epochs} if not given." in told
+    assert f"else {options.until}." in told
     assert f"svi: step size at its peak; {options.learning_rate} if not given." in told
     assert "with svi a twelfth of the users, 16 to 4096" in told
     assert options.batch_rows is None

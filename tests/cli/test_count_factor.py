@@ -28,4 +28,9 @@ def test_the_factor_model_of_counts_is_evaluated(platewise):
     result = platewise("evaluate", "new", "cells.h5ad", "--samples", 20)
     assert "new: 1,500 entries\n" in result.out
     assert "in-sample: these are the entries that the fit was trained on." in result.out
+    assert "Counts on the end of an interval are inside; `diagnose` takes them in part" in result.out
+    write_h5ad(small_counts(seed=1)[:20].copy(), "test.h5ad")
+    found = platewise("diagnose", "new", "test.h5ad", "--rows", 3, "--draws", 100, "--samples", 20, "--loo", 0)
+    assert "sampled, a count on the end of an interval inside in part" in found.out.replace("\n", " ")
+    assert "Here, as in `evaluate`, a count on the end of an interval is inside" in found.out
     assert "got some entries. Use evaluate" in platewise("predict", "new", "--user", "cell0", "--item", "gene0").err

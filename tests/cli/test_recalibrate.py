@@ -17,6 +17,17 @@ def test_recalibrate_and_evaluate(folder, platewise):
     assert "in-sample: these are the ratings that the noise was recalibrated on." in shown
 
 
+def test_exports_and_leave_one_out_say_so(folder, platewise):
+    assert platewise("recalibrate", folder / "run", folder / "test.h5ad", "-o", "wide").code == 0
+    said = platewise("posterior", "wide", "-o", "p.nc", "--draws", 5).out
+    assert "entries: in posterior_predictive, not in log_p" in said
+    printed = json.loads(platewise("posterior", "wide", "-o", "q.nc", "--draws", 5, "--json").out)
+    assert printed["recalibration"] in said
+    assert platewise("posterior", folder / "run", "-o", "r.nc", "--draws", 5).out.count("\n") == 1
+    few = "--rows", 10, "--draws", 100, "--loo", 100
+    assert "Judged with noise recalibrated on" in platewise("diagnose", "wide", *few).out
+
+
 def test_recalibrate_as_json(folder, platewise):
     printed = json.loads(platewise("recalibrate", folder / "run", folder / "test.h5ad", "-o", "wide", "--json").out)
     assert printed["run"] == "wide"

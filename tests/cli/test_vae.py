@@ -76,6 +76,7 @@ def test_fit_reads_covariates_and_says_nats_per_cell(platewise):
 
 def test_evaluate_prints_both_bounds(cells, platewise):
     result = platewise("evaluate", "run", "cells.h5ad", "--draws", 4)
+    assert "without intervals: those of counts are judged by `platewise diagnose`" in result.out
     assert "60 cells of cells.h5ad" in result.out
     assert result.out.count("lower bound") + result.out.count("the same, importance-weighted over 4 draws") == 2
     printed = json.loads(platewise("evaluate", "run", "cells.h5ad", "--draws", 4, "--seed", 1, "--json").out)

@@ -146,7 +146,14 @@ def test_all_cells_of_some_rows_are_judged(monkeypatch):
     assert len(calibration(fitted, cells, n_samples=50).pit) == cells.n_obs * cells.n_vars
     monkeypatch.setattr(judged_entries, "MAX_CELLS", 10 * cells.n_vars + 3)
     found = calibration(fitted, cells, n_samples=50)
-    assert (len(found.pit), found.predictive) == (10 * cells.n_vars, "sampled")
+    taken = "sampled, a count on the end of an interval inside in part"
+    assert (len(found.pit), found.predictive) == (10 * cells.n_vars, taken)
+
+
+def test_only_draws_that_are_all_whole_are_of_counts():
+    counts = np.sort(np.random.default_rng(0).poisson(3.0, (50, 4)), axis=0).astype(np.float32)
+    for drawn, of_counts in ((counts, True), (counts + 0.25 * (np.arange(4) == 2), False)):
+        assert SampledPredictive(drawn, drawn.mean(0), np.zeros(4)).is_of_counts is of_counts
 
 
 def test_the_far_tail_is_there_where_it_is_expected_to_hold_ten():

@@ -1,6 +1,7 @@
 """One call puts all that tells how good a posterior is together, and says what it left out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from platewise.guides import AmortizedNormal, RowBlockNormal
 from platewise.inference import coordinate_ascent, svi
 from platewise.models import VAE, LatentFactor
 from platewise.posterior import diagnose
-from platewise.posterior.diagnostics import leave_one_out
+from platewise.posterior.diagnostics import NO_HALVES, leave_one_out
 
 from ..count_data import small_counts
 
@@ -136,6 +137,16 @@ def test_rows_of_values_that_are_no_counts_have_no_halves(cells):
     assert found.calibration is None
     assert any(x.startswith("calibration: Expected") for x in found.left_out)
     assert "description of new rows" in answers(found)
+    said = {judgement.use: (judgement.answer, judgement.why) for judgement in found.verdict}
+    for use in ("50-95 % intervals, all together", "tail probabilities below 1 %"):
+        assert said[use] == ("unknown", NO_HALVES)
+
+
+def test_what_is_wrong_with_rows_is_not_taken_for_values_that_are_no_counts(vae):
+    wrong = small_counts(seed=1)[:20].copy()
+    wrong.X.data[0] = 0.5
+    with pytest.raises(PlatewiseError, match="got"):
+        diagnose(replace(vae, data=None), test=wrong, **SMALL)
 
 
 def test_one_seed_says_one_thing(vae):

@@ -11,7 +11,7 @@ from platewise.data.preparation import prepared
 from platewise.guides import MeanFieldNormal, RowBlockNormal
 from platewise.inference import coordinate_ascent, natural_gradient
 from platewise.models import LatentFactor
-from platewise.posterior import evaluate, fold_in, predict, predictive, recommend, to_arviz
+from platewise.posterior import diagnose, evaluate, fold_in, predict, predictive, recommend, to_arviz
 from scipy.stats import norm
 
 EXACT = {"progress": False, "dtype": torch.float64}
@@ -126,6 +126,28 @@ def test_arviz_holds_densities_of_whole_rows(block_fit):
     assert np.isfinite(data.sample_stats["log_p"].to_numpy()).all()
 
 
+def test_cells_are_scored_by_draws_as_in_closed_form(fitted, counts):
+    closed, sampled = (evaluate(fitted, counts, method=method, n_samples=2000) for method in ("closed-form", "sampled"))
+    assert sampled.predictive == "sampled"
+    assert sampled.rmse == pytest.approx(closed.rmse, rel=1e-3)
+    assert sampled.log_predictive_density == pytest.approx(closed.log_predictive_density, abs=0.01)
+    single = predict(fitted, ["c0", "c4"], ["g0", "g7"], method="sampled", n_samples=2000)  # of rows that are not whole
+    exact = predict(fitted, ["c0", "c4"], ["g0", "g7"])
+    np.testing.assert_allclose(single["sd"], exact["sd"], rtol=0.1)
+    np.testing.assert_allclose(single["mean"], exact["mean"], atol=0.1 * exact["sd"].max())
+
+
+def test_all_of_a_diagnosis_of_cells(block_fit, counts):
+    found = diagnose(block_fit, test=made(20, 1, "new"), data=log_normalise(counts), rows=5, draws=100, loo=50)
+    assert found.columns.n_columns == N_GENES
+    assert (found.loo.n_all, found.loo.corrected) == (50 * N_GENES, False)
+    assert found.left_out == [
+        f"k-hats of {what}: the model observes whole rows" for what in ("columns", "expected values")
+    ]
+    mean = found.checks.set_index("statistic").loc["mean"]
+    assert abs(mean["observed"] - mean["mean"]) < 4 * mean["sd"]
+
+
 def test_zeros_taken_as_missing(counts):
     taken = prepared(counts, "missing")
     model = LatentFactor(2, unstored="missing")
@@ -155,7 +177,6 @@ def test_what_is_refused(block_fit, counts, split):
         (lambda: evaluate(block_fit, split[1]), "Expected counts .* for LatentFactor, got ratings"),
         (lambda: evaluate(block_fit, fewer), "Expected all 12 genes of the fit"),
         (lambda: evaluate(block_fit, empty), "Expected cells with counts, got 1 of 50 without any, the first 'c0'"),
-        (lambda: evaluate(block_fit, counts, method="sampled"), "plate of entries"),
         (lambda: to_arviz(block_fit, heldout=counts), "Expected no heldout="),
         (lambda: simulate_ratings(LatentFactor(2, unstored="zero"), 10, 10, 20), "Expected a model of ratings, got a"),
     ):

@@ -34,6 +34,7 @@ def test_everything_is_there_with_a_test_part_and_data(small, split, tmp_path):
         "Beside simple predictors",
         "Does the guide reach the posterior?",
         "Do data drawn from the fit look like the data?",
+        "How well are entries predicted without themselves?",
         "Factors",
         "Largest surprises",
     ]
@@ -45,6 +46,10 @@ def test_everything_is_there_with_a_test_part_and_data(small, split, tmp_path):
     for judgement in found.verdict:
         assert f'<span class="answer {judgement.answer}">{judgement.answer}</span><span><b>{judgement.use}</b>' in html
     assert len(re.findall("<tr>", html.split("Largest surprises")[1])) == 21
+    of_loo = html.split("How well are entries predicted without themselves?")[1].split("</section>")[0]
+    assert f"{found.loo.elpd.value:,.3f}" in of_loo
+    assert f"{found.loo.over.sum():,} of 1,000 k-hats ({found.loo.over.mean():.1%}) are over" in of_loo
+    assert "Judged with" not in of_loo
 
 
 def test_what_was_not_looked_at_is_said(block_fit, tmp_path):
@@ -62,6 +67,7 @@ def test_what_was_not_looked_at_is_said(block_fit, tmp_path):
 
 def test_a_recalibrated_fit_is_called_one(small, split, tmp_path):
     html, _ = written(recalibrate(small, split[1], parts=1), tmp_path / "r.html")
+    assert f"Judged with noise recalibrated on {split[1].X.nnz:,} entries." in html
     assert f"noise recalibrated on {split[1].X.nnz:,} entries" in html
 
 

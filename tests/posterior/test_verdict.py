@@ -48,7 +48,7 @@ CASES = {
     "point predictions": (
         Evidence(references=scores(0.9, 1.0)),
         Evidence(references=scores(1.0, 0.9)),
-        "RMSE 1 against 0.9 of biases only",
+        "RMSE 1.0000 against 0.9000 of biases only",
     ),
     "description of new rows": (
         Evidence(references=densities(-100, -120), of_whole_rows=True),
@@ -163,7 +163,7 @@ def test_k_hats_in_order_do_not_vouch_for_what_they_hold():
         assert found[use].answer == "yes"
         assert found[use].why.endswith("given all else as fitted")
     table = hats("row", *WELL)
-    table.attrs["left_out"] = ["columns: the model observes whole rows"]
+    table.attrs["left_out"] = ["k-hats of columns: the model observes whole rows"]
     assert answers(Evidence(k_hats=table))["uncertainty of expectations"].answer == "unknown"
 
 
@@ -183,9 +183,9 @@ def test_entries_of_new_rows_are_said():
 
 
 def test_whole_rows_have_intervals_where_they_were_judged_by_halves():
-    found = answers(Evidence(of_whole_rows=True))
-    assert not any("intervals" in use for use in found)
-    assert found["tail probabilities below 1 %"].answer == "unknown"
+    found = answers(Evidence(of_whole_rows=True, unjudged="these are no counts"))
+    uses = ["50-95 % intervals, all together", "50-95 % intervals, in every part", "tail probabilities below 1 %"]
+    assert [(found[use].answer, found[use].why) for use in uses] == [("unknown", "these are no counts")] * 3
     halves = Calibration(GRID, {"row": np.arange(20_000)}, "halves, 9 draws", sorted_by={"row": "size"})
     found = answers(Evidence(calibration=halves, of_whole_rows=True))
     assert found["50-95 % intervals, all together"].answer == "yes"
