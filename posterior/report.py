@@ -91,10 +91,14 @@ def _calibration(found: Diagnosis) -> Section | None:
 def _references(found: Diagnosis) -> Section | None:
     if found.references is None:
         return None
-    texts = ["On the same held-out data. Log predictive density in nats, higher is better; CRPS, lower is better."]
+    texts = [
+        "On the same held-out data. Log predictive density in nats, higher is better; CRPS, lower is better; coverage "
+        "of 90 % intervals."
+    ]
     if found.calibration is not None and ON_STEPS in found.calibration.predictive:
         texts.append("Here a count on the end of an interval is inside: shares are higher than above.")
-    return Section("Beside simple predictors", texts, tables=[tabled(found.references.dropna(axis=1, how="all"))])
+    shown = found.references.dropna(axis=1, how="all").rename(columns=_spaced)
+    return Section("Beside simple predictors", texts, tables=[tabled(shown)])
 
 
 def _k_hats(found: Diagnosis) -> Section | None:
@@ -128,8 +132,12 @@ def _left_out(found: Diagnosis) -> Section | None:
     ]
     if loo.recalibrated is not None:
         texts.append(f"Judged with {loo.recalibrated}.")
-    shown = loo.table().rename(columns=lambda name: name.replace("_", " "))
+    shown = loo.table().rename(columns=_spaced)
     return Section("How well are entries predicted without themselves?", texts, tables=[tabled(shown)])
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _surprises(fitted: Fitted, data: ad.AnnData, seed: int) -> Section:
