@@ -155,7 +155,6 @@ def test_an_interrupted_fit_goes_on_with_the_same_values(run, platewise):
             "posterior run -o p.nc --test cells.h5ad",
             "Expected no --test for a fit that takes entries not stored as zeros",
         ),
-        ("evaluate run cells.h5ad --method sampled", "plate of entries"),
         ("evaluate run empty.h5ad", "without any, the first 'c0'"),
     ],
 )
