@@ -35,9 +35,17 @@ def write_cells(monkeypatch) -> None:
 
 
 MAKERS = {"cells.md": write_cells}  # of pages that read files
+LONG = {"guide.md", "own-model.md"}  # pages that take some ten seconds each
 
 
-@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: str(path.relative_to(DOCS)))
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=name, marks=[pytest.mark.slow] * (name in LONG))
+        for path in WITH_CODE
+        if (name := str(path.relative_to(DOCS)))
+    ],
+)
 def test_python_of_a_page_runs_in_order(path, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)  # as outside the tests

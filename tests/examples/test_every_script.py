@@ -18,10 +18,11 @@ SCRIPTS = {
     ),
     "student_t.py": ("-o s --steps 2 --particles 4", ["s/student_t.png"]),
 }
+LONG = {"families.py", "student_t.py"}  # to start; what they compute has tests of its own
 TESTED_BY_ITSELF = {"plot_umap.py": "test_plot_umap.py"}  # needs an input, and a way to lay out cells quickly
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in SCRIPTS])
 def test_runs(tmp_path, script):
     arguments, written = SCRIPTS[script]
     command = [sys.executable, FOLDER / script, *arguments.split()]
