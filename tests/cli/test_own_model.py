@@ -282,4 +282,4 @@ def test_a_file_that_needs_another_beside_it_is_refused(folder, platewise, tmp_p
     refused = fit(platewise, folder / "train.h5ad", "--model", "mine.py:flat")
     assert refused.code == 2
     assert "mine.py with an import of beside, which is not installed. Write what" in refused.err
-    monkeypatch.delitem(sys.modules, "beside")
+    del sys.modules["beside"]  # for good: `monkeypatch` would put it back
