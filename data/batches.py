@@ -108,6 +108,11 @@ class RowBatch:
         """Logarithm of each row's sum, of counts; 0 for a row without any."""
         return self.totals().clamp_min(1).log()
 
+    @property
+    def totals_were_read(self) -> bool:
+        """Whether totals were asked for, as by a model whose entries go by them: of some entries they are not whole."""
+        return "_totals" in vars(self)
+
     def spread(self, x: Float[Tensor, " b"]) -> Float[Tensor, " e"]:
         """`x` of each entry's row, without `row`, which takes longer to make."""
         return spread_by_row(x, self.crow, len(self.col))

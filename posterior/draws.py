@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pyro.distributions as dist
 from pyro import poutine
+from pyro.distributions import Independent
 from pyro.poutine.trace_struct import Trace
 
 from ..data.errors import PlatewiseError
@@ -65,11 +65,11 @@ def entry_site(trace: Trace, block: Block) -> dict[str, Any]:
 
 
 def _can_be_taken_apart(rows: Any, block: Block) -> bool:
-    """Whether rows are independent entries, of which the block has all; or some, where no total tells: of normals."""
-    if not isinstance(rows, dist.Independent) or rows.event_shape != (block.batch.n_cols,):
+    """Whether rows are independent entries, of which the block has all; or some, where the model read no totals."""
+    if not isinstance(rows, Independent) or rows.event_shape != (block.batch.n_cols,):
         return False
     whole = len(block.batch.col) == len(block.batch.rows) * block.batch.n_cols
-    return whole or isinstance(rows.base_dist, dist.Normal)
+    return whole or not block.batch.totals_were_read
 
 
 def _replayed(reader: Reader, block: Block, q: Trace) -> Trace:

@@ -1,6 +1,8 @@
 """Models that observe whole rows, scored entry by entry: against scipy, in blocks, of new rows, and what is refused."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import scipy.stats as st
 import torch
@@ -10,6 +12,7 @@ from platewise.guides import AmortizedNormal, MeanFieldNormal
 from platewise.inference import svi
 from platewise.models import VAE, CountFactor
 from platewise.posterior import evaluate, predict, predictive
+from pyro.nn import PyroModule
 
 from ..count_data import small_counts
 
@@ -79,3 +82,28 @@ def test_rows_whose_entries_depend_on_each_other_are_refused():
     fitted = svi.fit(VAE(2, "multinomial", hidden=4), AmortizedNormal(hidden=4), CELLS, **OPTIONS)
     with pytest.raises(PlatewiseError, match=r"independent given the latents, got MultinomialRows\. Use score_rows"):
         evaluate(fitted, CELLS, n_samples=2, data=CELLS)
+
+
+class _Rows(PyroModule):
+    """Cells about a level of their own, their totals added where they are read."""
+
+    def __init__(self, reads_totals: bool) -> None:
+        super().__init__()
+        self.reads_totals = reads_totals
+
+    def forward(self, batch: RowBatch) -> None:
+        with batch.row_plate("cells"):
+            level = pyro.sample("level", dist.Normal(batch.value.new_zeros(()), 1.0))
+            if self.reads_totals:
+                level = level + batch.log_totals()
+            rows = dist.Normal(level[:, None].expand(-1, batch.n_cols), 1.0).to_event(1)
+            pyro.sample("counts", rows, obs=batch.dense())
+
+
+def test_single_entries_of_ones_own_rows_are_scored_where_no_total_is_read():
+    alone, with_totals = (svi.fit(_Rows(reads), MeanFieldNormal(), CELLS, **OPTIONS) for reads in (False, True))
+    for fitted in (alone, with_totals):
+        assert np.isfinite(evaluate(fitted, CELLS, n_samples=20).log_predictive_density)
+    assert predict(alone, ["cell0"], ["gene0"], n_samples=20)["sd"][0] > 0.5
+    with pytest.raises(PlatewiseError, match="one observed site in the plate of entries"):
+        predict(with_totals, ["cell0"], ["gene0"], n_samples=20)
