@@ -18,7 +18,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import typer
-from noise import by_chance
+from noise import by_chance, worst
 from platewise.data import read_ratings, split_entries
 from platewise.guides import RowBlockNormal
 from platewise.inference import Fitted, coordinate_ascent
@@ -103,14 +103,8 @@ def rounded(ratings: ad.AnnData, low: float, high: float) -> ad.AnnData:
 
 def figures(some: pd.DataFrame) -> list[str]:
     """By how much coverage is off, overall and in the worst tenths, each at four levels."""
-    off = some.groupby(["by", "part", "level"])["coverage"].mean().reset_index()
-    off["off"] = off["coverage"] - off["level"]
-    return [worst(off[off["by"] == by]) for by in ("all", "row", "column", "predicted")]
-
-
-def worst(off: pd.DataFrame) -> str:
-    """The part that is farthest off, at each level."""
-    return " ".join(f"{max(x, key=abs):+.3f}" for _, x in off.groupby("level")["off"])
+    together = some.groupby(["by", "part", "level"], as_index=False)["coverage"].mean()
+    return [worst(together, by) for by in ("all", "row", "column", "predicted")]
 
 
 if __name__ == "__main__":

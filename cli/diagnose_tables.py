@@ -86,15 +86,13 @@ def _show_tenths(found: Calibration, about: Mapping[str, Any]) -> None:
 
 
 def _show_references(table: pd.DataFrame, judged: Calibration | None) -> None:
-    from ..posterior.calibration import ON_STEPS
+    from ..posterior.calibration import WHOLE
 
     shown = table.dropna(axis=1, how="all")
     lines = [[_cell(x) for x in line] for line in shown.itertuples(index=False, name=None)]
     print_table("Beside simple references", [WORDS.get(x, x) for x in shown.columns], lines)
-    if judged is not None and ON_STEPS in judged.predictive:
-        typer.echo(
-            "Here, as in `evaluate`, a count on the end of an interval is inside: shares are higher than above.\n"
-        )
+    if judged is not None and judged.of_counts:
+        typer.echo(f"Here, as in `evaluate`, {WHOLE}.\n")
 
 
 def _cell(x: str | int | float) -> str:

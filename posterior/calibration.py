@@ -46,7 +46,8 @@ from .reader import Reader, reading
 from .rows import are_latents_of_rows
 from .scores import LEVELS
 
-ON_STEPS = "a count on the end of an interval inside in part"
+IN_PART = "a count on the end of an interval inside in part"
+WHOLE = "a count on the end of an interval is inside: shares are higher than above"  # of the references beside it
 BINS = 20
 STANDARD_ERRORS = 3.0  # a share is off where it is farther than this from what it should be ...
 MARGIN = {True: 0.015, False: 0.02}  # ... and farther than this: overall, in a part
@@ -72,6 +73,8 @@ class Calibration:
         sorted_by: What each of the orders is by, in words.
         steps: F below each entry and F at it, where both are known: PITs are then places between them at random, and
             shares of entries are averages over all such places.
+        of_counts: Whether entries are counts, drawn anew to judge them: `evaluate` takes one on the end of an interval
+            as inside, and here it is in part.
     """
 
     pit: Float[np.ndarray, " e"]
@@ -80,6 +83,7 @@ class Calibration:
     n_unknown: int = 0
     sorted_by: Mapping[str, str] = field(default_factory=lambda: dict(SORTED_BY))
     steps: Float[np.ndarray, "e 2"] | None = None
+    of_counts: bool = False
 
     def between(self, low: float, high: float) -> Float[np.ndarray, " e"]:
         """How much of each entry lies between two places: 0 or 1, or the part of its step."""
@@ -186,7 +190,7 @@ def calibration(
     request = judged_entries(fitted, test, seed)
     with reading(fitted, seed, covariates, data) as reader:
         pit, mean, of_counts = _places(reader, request, settings, np.random.default_rng(seed))
-        words = predictive_in_words(fitted, settings.is_closed(reader)) + f", {ON_STEPS}" * of_counts
+        words = predictive_in_words(fitted, settings.is_closed(reader)) + f", {IN_PART}" * of_counts
     rows, cols = request.rows, request.cols
     orders = (
         by_training_entries(rows, cols, fitted.obs[COUNT]),
@@ -194,7 +198,8 @@ def calibration(
         np.lexsort((cols.code, rows.code, mean)),
     )
     n_unknown = int((~(rows.known & cols.known)).sum())
-    return Calibration(pit, dict(zip(SORTED_BY, orders, strict=True)), words, n_unknown)
+    named = dict(zip(SORTED_BY, orders, strict=True))
+    return Calibration(pit, named, words, n_unknown, of_counts=of_counts)
 
 
 def _of_halves(

@@ -10,7 +10,7 @@ from ..data.errors import PlatewiseError
 from ..data.writing import whole_file
 from ..inference.fitted import Fitted
 from .anomalies import anomalies
-from .calibration import ON_STEPS
+from .calibration import WHOLE
 from .diagnosis_figures import draw_k_hats, draw_pit, draw_tenths
 from .diagnostics import Diagnosis
 from .k_hat import by_kind
@@ -58,7 +58,7 @@ def report(
         _references(found),
         _k_hats(found),
         _checks(found),
-        _left_out(found),
+        _leave_one_out(found),
         factor_section(fitted),
         None if data is None else _surprises(fitted, data, seed),
     ]
@@ -95,8 +95,8 @@ def _references(found: Diagnosis) -> Section | None:
         "On the same held-out data. Log predictive density in nats, higher is better; CRPS, lower is better; coverage "
         "of 90 % intervals."
     ]
-    if found.calibration is not None and ON_STEPS in found.calibration.predictive:
-        texts.append("Here a count on the end of an interval is inside: shares are higher than above.")
+    if found.calibration is not None and found.calibration.of_counts:
+        texts.append(f"Here {WHOLE}.")
     shown = found.references.dropna(axis=1, how="all").rename(columns=_spaced)
     return Section("Beside simple predictors", texts, tables=[tabled(shown)])
 
@@ -122,7 +122,7 @@ def _checks(found: Diagnosis) -> Section | None:
     return Section("Do data drawn from the fit look like the data?", texts, tables=[tabled(found.checks)])
 
 
-def _left_out(found: Diagnosis) -> Section | None:
+def _leave_one_out(found: Diagnosis) -> Section | None:
     if (loo := found.loo) is None:
         return None
     n, over = len(loo.pointwise), int(loo.over.sum())
