@@ -41,11 +41,10 @@ def pressed_at(algorithm, step, *arguments):
 @pytest.mark.parametrize(
     ("algorithm", "step", "options", "done"),
     [
-        ("svi", 20, SVI, "all 6 epochs done"),
-        ("svi", 20, [*SVI, "--from-disk"], "all 6 epochs done"),
-        ("coordinate_ascent", 3, EXACT, "all 6 sweeps done"),
+        pytest.param("svi", 20, SVI, "all 6 epochs done", id="memory"),
+        pytest.param("svi", 20, [*SVI, "--from-disk"], "all 6 epochs done", id="disk", marks=pytest.mark.slow),
+        pytest.param("coordinate_ascent", 3, EXACT, "all 6 sweeps done", id="exact"),
     ],
-    ids=["memory", "disk", "exact"],
 )
 def test_resume_goes_on_as_if_it_had_never_stopped(folder, platewise, tmp_path, algorithm, step, options, done):
     result = pressed_at(algorithm, step, "fit", folder / "train.h5ad", *options, "-o", tmp_path / "run")

@@ -55,6 +55,7 @@ def test_python_of_a_page_runs_in_order(path, tmp_path, monkeypatch, capfd):
         exec(compile(block, str(path), "exec"), names)
 
 
+@pytest.mark.slow
 def test_commands_of_a_model_of_ones_own_run_in_order(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)

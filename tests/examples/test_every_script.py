@@ -18,7 +18,7 @@ SCRIPTS = {
     ),
     "student_t.py": ("-o s --steps 2 --particles 4", ["s/student_t.png"]),
 }
-LONG = {"families.py", "student_t.py"}  # to start; what they compute has tests of its own
+LONG = {"degeneracy.py", "families.py", "student_t.py"}  # to start; what they compute has tests of its own
 TESTED_BY_ITSELF = {"plot_umap.py": "test_plot_umap.py"}  # needs an input, and a way to lay out cells quickly
 
 

@@ -22,6 +22,7 @@ def loaded():
     return module
 
 
+@pytest.mark.slow
 def test_figures_and_table(tmp_path):
     command = [sys.executable, SCRIPT, "-o", str(tmp_path / "new"), *QUICK]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)

@@ -5,6 +5,7 @@ from functools import cache
 import anndata as ad
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from platewise.data import split_entries
 from platewise.guides import RowBlockNormal
@@ -23,6 +24,7 @@ from .models_gallery import (
     some_entries,
 )
 
+pytestmark = pytest.mark.slow
 QUICK = {"device": "cpu", "progress": False}
 GROUP = np.arange(200) % 4
 N_KNOWN = 180  # users in the fit of groups; the others come later

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from platewise.data import mark, write_h5ad
 
@@ -28,6 +29,7 @@ def embedded(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_picture(tmp_path):
     cells = embedded(tmp_path / "embedded.h5ad")
     done = run(cells, "-o", tmp_path / "umap.png", "--color", "label")

@@ -43,6 +43,7 @@ def _true_means(truth: dict[str, np.ndarray]) -> np.ndarray:
     return (truth["mu"] + truth["a"][:, None] + truth["b"] + truth["A"] @ truth["B"].T).ravel()
 
 
+@pytest.mark.slow
 def test_learned_scales_come_near_the_true_ones():
     ratings, _ = simulate_ratings(LatentFactor(2, **TRUTH), 300, 100, 9000, given={"mu": 3.5}, seed=2)
     model = LatentFactor(4)

@@ -100,7 +100,7 @@ def fitted(likelihood: str) -> Fitted:
     return svi.fit(CountFactor(3, likelihood), RowBlockNormal(), clear_signal(likelihood)[0], batch_rows=40, **QUICK)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "negative-binomial"])
+@pytest.mark.parametrize("likelihood", ["poisson", pytest.param("negative-binomial", marks=pytest.mark.slow)])
 def test_it_recovers_log_rates(likelihood: str) -> None:
     cells, truth = clear_signal(likelihood)
     (mu, _), (user, _), (item, _) = (fitted(likelihood).guide.blocks(site) for site in CountFactor.factor_sites)
