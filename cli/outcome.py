@@ -9,6 +9,7 @@ import typer
 
 from .algorithms import RESUMABLE
 from .loaded import trust_of
+from .wording import at_the_command_line
 
 if TYPE_CHECKING:
     from ..inference import Fitted
@@ -34,7 +35,7 @@ def report(fitted: Fitted, run: Path, as_json: bool) -> None:
         raise typer.Exit(130)
     if fitted.ran_out:
         more = ("--max-epochs", 2 * fitted.options["max_epochs"])
-        typer.echo(f"warning: the fit has {fitted.stopped}{_how_to_go_on(run, *more)}", err=True)
+        typer.echo(f"warning: the fit has not converged{_how_to_go_on(run, *more)}", err=True)
     elif fitted.converged is False:
         typer.echo(f"error: the fit broke down: {fitted.stopped}. {run} holds the parameters as they were.", err=True)
         raise typer.Exit(1)
@@ -95,7 +96,7 @@ def _summary(fitted: Fitted, run: Path, last: dict[Any, Any]) -> str:
     from ..inference.protocols import ClosedForm
     from .program import command
 
-    lines, trust = [f"{run}: {fitted.stopped}"], trust_of(run)
+    lines, trust = [f"{run}: {at_the_command_line(fitted.stopped)}"], trust_of(run)
     if is_expression(fitted.meaning):
         lines.append(_how_taken(fitted))
     if last:

@@ -15,7 +15,7 @@ def test_a_fit_that_is_cut_off_warns_and_is_written(folder, platewise):
     assert "not converged after 3 epochs" in result.out
     assert "next: platewise evaluate run" in result.out
     assert result.err.count("warning: the fit has not converged") == 1
-    assert "Raise max_epochs to go on" in result.err
+    assert "Raise --max-epochs to go on, or take --algorithm coordinate-ascent where it is possible" in result.out
     assert "go on with `platewise fit --resume run --max-epochs 6`" in result.err
     assert load("run").converged is False
     for same in ((), ("--max-epochs", 3)):
@@ -48,7 +48,7 @@ def test_a_run_of_an_earlier_version_goes_on(folder, platewise):
 @pytest.mark.parametrize(
     ("made", "options", "part"),
     [
-        ("--max-epochs 3", "--max-epochs 1", "Expected max_epochs above 3, the epochs that the fit has done, got 1"),
+        ("--max-epochs 3", "--max-epochs 1", "Expected --max-epochs above 3, the epochs that the fit has done, got 1"),
         ("--max-epochs 3", "--epochs 9", "Expected --resume with the settings of the interrupted fit, got --epochs"),
         ("--epochs 2", "--max-epochs 9", "Expected --max-epochs with --resume of a fit --until converged, got one by"),
     ],
@@ -70,11 +70,11 @@ def test_a_most_of_epochs_alone_means_until_converged(folder, platewise):
     ("options", "part"),
     [
         ("--until never", "Expected until among ('converged', 'epochs'), got 'never'"),
-        ("--until converged --epochs 3", "Expected max_epochs with until='converged'"),
+        ("--until converged --epochs 3", "Expected --max-epochs with --until converged"),
         ("--epochs 3 --max-epochs 3", "Give one or the other."),
-        ("--until epochs --max-epochs 3", "Say until='converged'."),
-        ("--until converged --validation 0.1", "Expected no rows held out with until='converged'"),
-        ("--max-epochs 0", "Expected max_epochs above 0, got 0"),
+        ("--until epochs --max-epochs 3", "Say --until converged."),
+        ("--until converged --validation 0.1", "Expected no rows held out with --until converged"),
+        ("--max-epochs 0", "Expected --max-epochs above 0, got 0"),
     ],
 )
 def test_lengths_that_do_not_go_together_are_refused_in_one_line(folder, platewise, options, part):
