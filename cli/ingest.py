@@ -227,7 +227,7 @@ def _sentence(adata: ad.AnnData) -> str:
     facts, meaning = _facts(adata), adata.uns["platewise"]
     size = f"{count(adata.n_obs, meaning['row_name'])} x {count(adata.n_vars, meaning['col_name'])}"
     share = 100 * facts["entries"] / (adata.n_obs * adata.n_vars)
-    kind = "rating" if facts["unstored"] == "missing" else "stored count"
+    kind = "rating" if facts["unstored"] == "missing" else "stored value"
     side = [*adata.obs.columns, *adata.var.columns, *(["timestamps"] if facts["timestamps"] else [])]
     extras = f"; with {', '.join(side)}" if side else ""
     return f"{size}, {count(facts['entries'], kind)} ({share:.2g} % of cells){extras}"
