@@ -124,19 +124,19 @@ class RowBatch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> RowBatch:
         """The batch on another device, values and floating covariates in another dtype if one is given."""
-
-        def move(x: Tensor) -> Tensor:
-            return x.to(device, dtype if x.is_floating_point() else None, non_blocking=True)
-
         index = {name: getattr(self, name).to(device, non_blocking=True) for name in ("rows", "crow", "col")}
-        covariates = {name: move(x) for name, x in self.covariates.items()}
-        return replace(self, value=move(self.value), covariates=covariates, **index)
+        covariates = {name: _moved(x, device, dtype) for name, x in self.covariates.items()}
+        return replace(self, value=_moved(self.value, device, dtype), covariates=covariates, **index)
 
     @classmethod
     def blank(cls, n_rows: int, n_cols: int, covariates: Mapping[str, Tensor] | None = None) -> RowBatch:
         """One row with one entry, of value 1: enough to trace a model's sites and their shapes."""
         zero = torch.zeros(1, dtype=torch.long)
         return cls(zero, torch.tensor([0, 1]), zero, torch.ones(1), n_rows, n_cols, dict(covariates or {}))
+
+
+def _moved(x: Tensor, device: torch.device | str, dtype: torch.dtype | None) -> Tensor:
+    return x.to(device, dtype if x.is_floating_point() else None, non_blocking=True)
 
 
 class _RowPlate(pyro.plate):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
@@ -47,24 +47,25 @@ def in_parallel(work: Callable[[Range], T], over: Iterable[Range]) -> list[T]:
     todo = list(over)
     results: list[Any] = [None] * len(todo)
     turns = iter(range(len(todo)))  # shared: `next` is atomic
-
-    def take() -> None:
-        try:
-            for k in turns:
-                results[k] = work(todo[k])
-        except BaseException:
-            deque(turns, maxlen=0)  # none is left for the others
-            raise
-
     n_others = min(torch.get_num_threads(), len(todo)) - 1
-    others = [_pool(n_others, os.getpid()).submit(take) for _ in range(n_others)]
+    others = [_pool(n_others, os.getpid()).submit(_take, turns, work, todo, results) for _ in range(n_others)]
     try:
-        take()
+        _take(turns, work, todo, results)
     finally:
         wait(others)
     for other in others:
         other.result()
     return results
+
+
+def _take(turns: Iterator[int], work: Callable[[Range], Any], todo: list[Range], results: list[Any]) -> None:
+    """Work on ranges until no turn is left."""
+    try:
+        for k in turns:
+            results[k] = work(todo[k])
+    except BaseException:
+        deque(turns, maxlen=0)  # none is left for the others
+        raise
 
 
 @cache

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyro
@@ -126,13 +127,11 @@ class AmortizedGuide(nn.Module, ABC):
 
     def encoded(self, batch: RowBatch) -> Callable[[], dict[str, Tensor]]:
         """The same program on this batch with the encoder run already: for many draws."""
-        posterior = self.posterior(batch)
+        return partial(self._sampled, batch, self.posterior(batch))
 
-        def program() -> dict[str, Tensor]:
-            with batch.row_plate(self.plate):
-                return {name: pyro.sample(name, q) for name, q in posterior.items()}
-
-        return program
+    def _sampled(self, batch: RowBatch, posterior: dict[str, Distribution]) -> dict[str, Tensor]:
+        with batch.row_plate(self.plate):
+            return {name: pyro.sample(name, q) for name, q in posterior.items()}
 
     def _widths(self) -> list[int]:
         return [self.width(site.d) if site.is_vector else 2 for site in self.sites]

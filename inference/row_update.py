@@ -100,12 +100,13 @@ def update_rows(
 def add_sums(entries: Entries, table: Table, gram: Tensor, rhs: Tensor, weight: float) -> None:
     """Add to `gram` (n, p) and `rhs` (n, d) the weighted sums of all rows over their columns."""
     scratch = Scratch()
+    ranges = row_ranges(entries.n_rows, table.bytes_per_row, gram.device)
+    in_parallel(lambda at: _add(gram, rhs, at, table.sums(entries, *at, scratch), weight), ranges)
 
-    def add(at: Range) -> None:
-        for into, found in zip((gram, rhs), table.sums(entries, *at, scratch), strict=True):
-            into[slice(*at)].add_(found, alpha=weight)
 
-    in_parallel(add, row_ranges(entries.n_rows, table.bytes_per_row, gram.device))
+def _add(gram: Tensor, rhs: Tensor, at: Range, sums: tuple[Tensor, Tensor], weight: float) -> None:
+    for into, found in zip((gram, rhs), sums, strict=True):
+        into[slice(*at)].add_(found, alpha=weight)
 
 
 def solve_rows(gram: Tensor, rhs: Tensor, given: Given, like: Tensor, factorised: bool) -> Half:
@@ -124,20 +125,23 @@ def _solved(
 ) -> Half:
     n, d = ranges[-1][1], len(given.pull)
     mean, cov = like.new_empty(n, d), like.new_empty(n, d if factorised else packed_size(d))
-    solver = _solver(like.device)
-
-    def solve(at: Range) -> Tensor:
-        here, found = slice(*at), sums(at)
-        part = solver(*found, *given, mean[here], cov[here], factorised)
-        if look is not None:
-            look(at, found, mean[here], cov[here])
-        return part
-
-    total = torch.stack(in_parallel(solve, ranges)).sum(0).cpu()
+    parts = in_parallel(lambda at: _part(at, sums(at), given, mean, cov, factorised, look), ranges)
+    total = torch.stack(parts).sum(0).cpu()
     p = packed_size(d)
     logdet, error, fit = total[p + d :].tolist()
     second = unpack(total[None, :p], d)[0]
     return Half(Moments(mean, cov, Sums(n, total[p : p + d], second, logdet), factorised), error, fit)
+
+
+def _part(
+    at: Range, sums: tuple[Tensor, Tensor], given: Given, mean: Tensor, cov: Tensor, factorised: bool, look: Look | None
+) -> Tensor:
+    """Write the blocks of a range; what they add to the totals."""
+    here = slice(*at)
+    part = _solver(mean.device)(*sums, *given, mean[here], cov[here], factorised)
+    if look is not None:
+        look(at, sums, mean[here], cov[here])
+    return part
 
 
 def _solver(device: torch.device) -> Callable[..., Tensor]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..data.parallel import Range, in_parallel, ranges
+from ..data.parallel import in_parallel, ranges
 from .stored import Stored
 
 ROWS = 32  # that one thread takes at a time; sums over rows are added up by so many, whatever the number of threads
@@ -89,9 +89,6 @@ def _run(work: Any, tensors: tuple[Tensor, ...], gradients: tuple[Tensor, Tensor
     by_f, by_size, by_theta = (x.numpy() for x in gradients)
     arrays, n = [x.numpy() for x in tensors], len(tensors[0]) - 1
     shared = len(by_theta) < n or n == 1
-
-    def of(at: Range) -> None:
-        part = slice(at[0] // ROWS, at[0] // ROWS + 1) if shared else slice(*at)
-        work(*at, *arrays, by_f, by_size, by_theta[part])
-
-    in_parallel(of, ranges(n, ROWS))
+    over = ranges(n, ROWS)
+    parts = {at: slice(k, k + 1) if shared else slice(*at) for k, at in enumerate(over)}
+    in_parallel(lambda at: work(*at, *arrays, by_f, by_size, by_theta[parts[at]]), over)

@@ -8,6 +8,7 @@ from jaxtyping import install_import_hook
 
 matplotlib.use("Agg")
 PACKAGES = [f"platewise.{name}" for name in ("data", "models", "guides", "inference", "posterior", "testing")]
+# It compiles a check for every function that is defined, those within functions at every call: not in what is hot.
 install_import_hook(PACKAGES, "beartype.beartype")
 
 import numpy as np  # noqa: E402
