@@ -86,13 +86,13 @@ def _show_tenths(found: Calibration, about: Mapping[str, Any]) -> None:
 
 
 def _show_references(table: pd.DataFrame, judged: Calibration | None) -> None:
-    from ..posterior.calibration import WHOLE
+    from ..posterior.calibration import COUNTS_INSIDE
 
     shown = table.dropna(axis=1, how="all")
     lines = [[_cell(x) for x in line] for line in shown.itertuples(index=False, name=None)]
     print_table("Beside simple references", [WORDS.get(x, x) for x in shown.columns], lines)
     if judged is not None and judged.of_counts:
-        typer.echo(f"Here, as in `evaluate`, {WHOLE}.\n")
+        typer.echo(f"Here, as in `evaluate`, {COUNTS_INSIDE}.\n")
 
 
 def _cell(x: str | int | float) -> str:

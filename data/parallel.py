@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,9 +48,10 @@ def in_parallel(work: Callable[[Range], T], over: Iterable[Range]) -> list[T]:
     results: list[Any] = [None] * len(todo)
     turns = iter(range(len(todo)))  # shared: `next` is atomic
     n_others = min(torch.get_num_threads(), len(todo)) - 1
-    others = [_pool(n_others, os.getpid()).submit(_take, turns, work, todo, results) for _ in range(n_others)]
+    take = partial(_take, turns, work, todo, results)
+    others = [_pool(n_others, os.getpid()).submit(take) for _ in range(n_others)]
     try:
-        _take(turns, work, todo, results)
+        take()
     finally:
         wait(others)
     for other in others:

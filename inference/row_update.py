@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -125,7 +126,8 @@ def _solved(
 ) -> Half:
     n, d = ranges[-1][1], len(given.pull)
     mean, cov = like.new_empty(n, d), like.new_empty(n, d if factorised else packed_size(d))
-    parts = in_parallel(lambda at: _part(at, sums(at), given, mean, cov, factorised, look), ranges)
+    solver = partial(_solver(like.device), factorised=factorised)
+    parts = in_parallel(lambda at: _part(solver, at, sums(at), given, mean, cov, look), ranges)
     total = torch.stack(parts).sum(0).cpu()
     p = packed_size(d)
     logdet, error, fit = total[p + d :].tolist()
@@ -134,11 +136,17 @@ def _solved(
 
 
 def _part(
-    at: Range, sums: tuple[Tensor, Tensor], given: Given, mean: Tensor, cov: Tensor, factorised: bool, look: Look | None
+    solver: Callable[..., Tensor],
+    at: Range,
+    sums: tuple[Tensor, Tensor],
+    given: Given,
+    mean: Tensor,
+    cov: Tensor,
+    look: Look | None,
 ) -> Tensor:
     """Write the blocks of a range; what they add to the totals."""
     here = slice(*at)
-    part = _solver(mean.device)(*sums, *given, mean[here], cov[here], factorised)
+    part = solver(*sums, *given, mean[here], cov[here])
     if look is not None:
         look(at, sums, mean[here], cov[here])
     return part

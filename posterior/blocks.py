@@ -95,3 +95,8 @@ class Block:
     batch: RowBatch
     known: RowBatch
     new: frozenset[Plate]
+
+    @property
+    def has_whole_rows(self) -> bool:
+        """Whether all entries of its rows are in it."""
+        return len(self.batch.col) == len(self.batch.rows) * self.batch.n_cols

@@ -46,8 +46,8 @@ from .reader import Reader, reading
 from .rows import are_latents_of_rows
 from .scores import LEVELS
 
-IN_PART = "a count on the end of an interval inside in part"
-WHOLE = "a count on the end of an interval is inside: shares are higher than above"  # of the references beside it
+COUNTS_IN_PART = "a count on the end of an interval inside in part"
+COUNTS_INSIDE = "a count on the end of an interval is inside: shares are higher than above"  # of references
 BINS = 20
 STANDARD_ERRORS = 3.0  # a share is off where it is farther than this from what it should be ...
 MARGIN = {True: 0.015, False: 0.02}  # ... and farther than this: overall, in a part
@@ -190,7 +190,7 @@ def calibration(
     request = judged_entries(fitted, test, seed)
     with reading(fitted, seed, covariates, data) as reader:
         pit, mean, of_counts = _places(reader, request, settings, np.random.default_rng(seed))
-        words = predictive_in_words(fitted, settings.is_closed(reader)) + f", {IN_PART}" * of_counts
+        words = predictive_in_words(fitted, settings.is_closed(reader)) + f", {COUNTS_IN_PART}" * of_counts
     rows, cols = request.rows, request.cols
     orders = (
         by_training_entries(rows, cols, fitted.obs[COUNT]),

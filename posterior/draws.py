@@ -68,8 +68,7 @@ def _can_be_taken_apart(rows: Any, block: Block) -> bool:
     """Whether rows are independent entries, of which the block has all; or some, where the model read no totals."""
     if not isinstance(rows, Independent) or rows.event_shape != (block.batch.n_cols,):
         return False
-    whole = len(block.batch.col) == len(block.batch.rows) * block.batch.n_cols
-    return whole or not block.batch.totals_were_read
+    return block.has_whole_rows or not block.batch.totals_were_read
 
 
 def _replayed(reader: Reader, block: Block, q: Trace) -> Trace:

@@ -30,8 +30,7 @@ class EntriesOfRows:
 
     # `Any`: the base of likelihoods in Pyro is a `typing.Callable`, which run-time type checks warn of
     def __init__(self, likelihood: Any, block: Block) -> None:
-        n_entries = len(block.batch.rows) * block.batch.n_cols
-        if len(block.batch.col) != n_entries:
+        if not block.has_whole_rows:
             raise PlatewiseError(
                 "Expected whole rows for a model that observes rows, whose entries go by their total, got some "
                 "entries. Use evaluate for rows, denoise for expectations."

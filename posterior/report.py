@@ -10,7 +10,7 @@ from ..data.errors import PlatewiseError
 from ..data.writing import whole_file
 from ..inference.fitted import Fitted
 from .anomalies import anomalies
-from .calibration import WHOLE
+from .calibration import COUNTS_INSIDE
 from .diagnosis_figures import draw_k_hats, draw_pit, draw_tenths
 from .diagnostics import Diagnosis
 from .k_hat import by_kind
@@ -96,7 +96,7 @@ def _references(found: Diagnosis) -> Section | None:
         "of 90 % intervals."
     ]
     if found.calibration is not None and found.calibration.of_counts:
-        texts.append(f"Here {WHOLE}.")
+        texts.append(f"Here {COUNTS_INSIDE}.")
     shown = found.references.dropna(axis=1, how="all").rename(columns=_spaced)
     return Section("Beside simple predictors", texts, tables=[tabled(shown)])
 

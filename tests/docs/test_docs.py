@@ -24,7 +24,8 @@ BLOCK = re.compile(
     r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE
 )  # with anything after `python`, it is not run
 COMMANDS = re.compile(r"^```sh\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-WITH_CODE = [path for path in sorted(DOCS.rglob("*.md")) if BLOCK.search(path.read_text(encoding="utf-8"))]
+PAGES = {str(path.relative_to(DOCS)): path for path in sorted(DOCS.rglob("*.md"))}
+WITH_CODE = {name: path for name, path in PAGES.items() if BLOCK.search(path.read_text(encoding="utf-8"))}
 
 
 def write_cells(monkeypatch) -> None:
@@ -40,11 +41,7 @@ LONG = {"guide.md", "own-model.md"}  # pages that take some ten seconds each
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, id=name, marks=[pytest.mark.slow] * (name in LONG))
-        for path in WITH_CODE
-        if (name := str(path.relative_to(DOCS)))
-    ],
+    [pytest.param(path, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, path in WITH_CODE.items()],
 )
 def test_python_of_a_page_runs_in_order(path, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
